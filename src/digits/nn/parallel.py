@@ -1,0 +1,139 @@
+"""A batch shared out to worker threads, gradients added in a fixed order.
+
+A batch is cut into a number of shards that does not depend on the machine. Each shard has a replica of the network:
+the same parameters, its own gradients. When all are done their gradients are added in the order of the shards, so the
+same seed gives the same weights bit for bit on any number of threads. Hold BLAS to one thread while this runs: a
+worker is one core.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeVar
+
+import numpy as np
+
+from digits.nn.layers import Array
+from digits.nn.losses import SoftmaxCrossEntropy, softmax
+from digits.nn.network import Network
+from digits.nn.optim import Optimizer
+
+T = TypeVar("T")
+
+SHARD_IMAGES = 1024  # at most, so that what a shard moves through memory stays in the cache
+BLOCK_PARAMETERS = 1 << 15  # that are added up and updated at a time: 128 kB of each float32 vector
+PREDICTION_IMAGES = 256  # that are predicted at a time
+
+
+class Workers:
+    """A number of threads, one a core; a context manager that ends them."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads, "worker") if threads > 1 else None
+
+    def map(self, work: Callable[[int], T], items: Iterable[int]) -> list[T]:
+        """What `work` returns for each item, in order; the first exception of a worker is raised here."""
+        return list(self._pool.map(work, items) if self._pool else map(work, items))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool:
+            self._pool.shutdown()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a step made of a batch: the loss summed over its images, and how many of them were right."""
+
+    loss: float
+    correct: int
+
+
+class DataParallel:
+    """Training steps on a network whose batches are shared out.
+
+    `state` holds the optimizer's vectors by name; with the network's `params` and the number of the step it is all
+    that the next step depends on.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: SoftmaxCrossEntropy,
+        optimizer: Optimizer,
+        workers: Workers,
+        shards: int = 4,
+    ) -> None:
+        self.network = network
+        self.optimizer = optimizer
+        self.state = {name: np.zeros_like(network.params) for name in optimizer.states}
+        self.shards = shards
+        self._loss = loss
+        self._workers = workers
+        self._decays = network.decays()
+        self._replicas: list[Network] = []
+        self._losses: list[SoftmaxCrossEntropy] = []
+
+    def slices(self, images: int) -> list[slice]:
+        """The shards of a batch: `shards` of them or as many more as hold SHARD_IMAGES each, as even as can be."""
+        shards = min(max(self.shards, -(-images // SHARD_IMAGES)), images)
+        return [slice(images * i // shards, images * (i + 1) // shards) for i in range(shards)]
+
+    def step(
+        self,
+        images: int,
+        load: Callable[[int, slice], tuple[Array, Array, np.random.Generator]],
+        lr: float,
+        number: int,
+    ) -> Result:
+        """Step `number`, counted from 1, on a batch of so many images, with the learning rate `lr`.
+
+        `load(shard, slice)` gives the images of that slice of the batch as the network takes them, their labels
+        (n,), and a generator; it is called in a worker.
+        """
+        shards = self.slices(images)
+        while len(self._replicas) < len(shards):
+            self._replicas.append(self.network.replica())
+            self._losses.append(SoftmaxCrossEntropy(self._loss.label_smoothing))
+
+        def gradients(shard: int) -> Result:
+            x, labels, rng = load(shard, shards[shard])
+            replica, loss = self._replicas[shard], self._losses[shard]
+            logits = replica.forward(x, rng)
+            correct = int(np.count_nonzero(logits.argmax(axis=1) == labels))
+            result = Result(loss.forward(logits, labels), correct)
+            replica.backward(loss.backward(images))
+            return result
+
+        def update(start: int) -> None:
+            block = slice(start, start + BLOCK_PARAMETERS)
+            total = self._replicas[0].grads[block]
+            for replica in self._replicas[1 : len(shards)]:
+                total += replica.grads[block]
+            state = {name: vector[block] for name, vector in self.state.items()}
+            self.optimizer.update(self.network.params[block], total, state, lr, number, self._decays[block])
+
+        results = self._workers.map(gradients, range(len(shards)))
+        self._workers.map(update, range(0, self.network.count, BLOCK_PARAMETERS))
+        return Result(sum(result.loss for result in results), sum(result.correct for result in results))
+
+
+def probabilities(network: Network, workers: Workers, images: int, load: Callable[[slice], Array]) -> Array:
+    """Probabilities (images, K) in prediction; `load(slice)` gives that slice's images as the network takes them."""
+    free = [network.replica() for _ in range(workers.threads)]
+    out = np.empty((images, *network.output_shape), network.params.dtype)
+
+    def predict(start: int) -> None:
+        replica = free.pop()
+        block = slice(start, min(start + PREDICTION_IMAGES, images))
+        out[block] = softmax(replica.forward(load(block)))
+        free.append(replica)
+
+    workers.map(predict, range(0, images, PREDICTION_IMAGES))
+    return out

@@ -1,0 +1,241 @@
+"""A recipe: a named experiment as a small TOML file of differences from the defaults, read strictly."""
+
+import difflib
+import os
+import re
+import tomllib
+import types
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from digits.errors import DigitsError
+from digits.nn import LAYERS, OPTIMIZERS, AdamW, Network, Optimizer, Schedule, SoftmaxCrossEntropy
+
+IMAGE = (28, 28, 1)
+CLASSES = 10
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Train:
+    """How long to train and in what portions.
+
+    An epoch goes once over the training images in a new random order, `batch_size` at a time; "all" takes them all in
+    one step, always in the same order. A batch is cut into `shards` for the worker threads: a part of the recipe,
+    because another number adds in another order and so gives other last digits. A line is logged, with the dev score,
+    every `report_every` epochs.
+    """
+
+    epochs: int = 10
+    batch_size: int | Literal["all"] = 128
+    shards: int = 4
+    report_every: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "shards", "report_every"):
+            value = getattr(self, name)
+            if value != "all" and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a training depends on but the seed, the data and the split."""
+
+    name: str
+    network: tuple[dict[str, Any], ...]
+    description: str = ""
+    train: Train = field(default_factory=Train)
+    optimizer: Optimizer = field(default_factory=AdamW)
+    schedule: Schedule = field(default_factory=Schedule)
+    loss: SoftmaxCrossEntropy = field(default_factory=SoftmaxCrossEntropy)
+
+    def build(self, dtype: Any = np.float32) -> Network:
+        """The recipe's network, its parameters not drawn yet. Raises DigitsError if the layers don't fit together."""
+        layers = [LAYERS[line["layer"]](**{k: v for k, v in line.items() if k != "layer"}) for line in self.network]
+        try:
+            network = Network(layers, IMAGE, dtype)
+        except ValueError as error:
+            raise DigitsError(f"recipe {self.name}: {error}") from error
+        if network.output_shape != (CLASSES,):
+            raise DigitsError(
+                f"recipe {self.name}: the network ends in the shape {network.output_shape}, not in {CLASSES} "
+                "logits, one for each digit: let its last layer be a dense one with units = 10"
+            )
+        return network
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole recipe, defaults and all, as plain values; `from_table` reads it back."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "network": [dict(line) for line in self.network],
+            "train": asdict(self.train),
+            "optimizer": {"name": self.optimizer.name, **asdict(self.optimizer)},
+            "schedule": asdict(self.schedule),
+            "loss": asdict(self.loss),
+        }
+
+
+def names() -> list[str]:
+    """The recipes that come with the package."""
+    folder = resources.files("digits") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load(which: str) -> Recipe:
+    """The packaged recipe of that name, or the one in a file where `which` ends in .toml or has a slash in it.
+
+    Raises DigitsError, naming the file, the key and the nearest valid one, for what is not a recipe.
+    """
+    table = _read(which)
+    return from_table(table, which)
+
+
+def from_table(table: dict[str, Any], where: str) -> Recipe:
+    """The recipe in a table of plain values. Raises DigitsError, saying `where`, for any key or value that is wrong."""
+    table = dict(table)
+    _known(table, [f.name for f in fields(Recipe)], where)
+    lines = table.get("network")
+    if not isinstance(lines, list) or not lines:
+        raise DigitsError(f'{where}: network must be a list of layers, such as [{{ layer = "dense", units = 10 }}]')
+    optimizer = _table(table, "optimizer", where)
+    kind = _choice(optimizer.pop("name", AdamW.name), OPTIMIZERS, f"{where}, [optimizer] name")
+    name = str(table.get("name", ""))
+    recipe = Recipe(
+        name=re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "recipe",
+        description=_value(table.get("description", ""), str, f"{where}, description"),
+        network=tuple(_layer(line, f"{where}, layer {number}") for number, line in enumerate(lines)),
+        train=_dataclass(Train, _table(table, "train", where), f"{where}, [train]"),
+        optimizer=_dataclass(kind, optimizer, f"{where}, [optimizer]"),
+        schedule=_dataclass(Schedule, _table(table, "schedule", where), f"{where}, [schedule]"),
+        loss=_dataclass(SoftmaxCrossEntropy, _table(table, "loss", where), f"{where}, [loss]"),
+    )
+    recipe.build()
+    return recipe
+
+
+def _read(which: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The table of a recipe, with that of the one it extends underneath."""
+    if which in seen:
+        raise DigitsError(f"{which} extends itself: {' -> '.join((*seen, which))}")
+    is_file = which.endswith(".toml") or os.sep in which
+    if is_file:
+        path = Path(which)
+        text = _text(path)
+    elif which in names():
+        path = Path(f"{which}.toml")
+        text = (resources.files("digits") / "recipes" / path.name).read_text(encoding="utf-8")
+    else:
+        raise DigitsError(
+            f"there is no recipe {which!r}{_nearest(which, names())}; the recipes are {', '.join(names())}, "
+            "and a file of your own ends in .toml"
+        )
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DigitsError(f"{which} is not valid TOML: {error}") from error
+    if "name" in table:
+        raise DigitsError(f"{which}: a recipe is named by its file, so leave out the key 'name'")
+    base = table.pop("extends", None)
+    if base is not None:
+        base = _value(base, str, f"{which}, extends")
+        if is_file and base.endswith(".toml"):
+            base = str(path.parent / base)
+        table = _over(_read(base, (*seen, which)), table)
+    return {**table, "name": path.stem}
+
+
+def _over(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """A table laid over another, key by key in [sections]; another optimizer takes nothing from the base's."""
+    merged = dict(base)
+    for key, value in table.items():
+        below = base.get(key)
+        fresh = isinstance(value, dict) and "name" in value and value["name"] != (below or {}).get("name")
+        merged[key] = {**below, **value} if isinstance(value, dict) and isinstance(below, dict) and not fresh else value
+    return merged
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DigitsError(f"there is no recipe file {path}; the packaged recipes are {', '.join(names())}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DigitsError(f"the recipe {path} can't be read: {error}") from error
+
+
+def _layer(line: Any, where: str) -> dict[str, Any]:
+    """A line of the network with its defaults filled in."""
+    if not isinstance(line, dict) or "layer" not in line:
+        raise DigitsError(f'{where}: it must be a table with a layer, such as {{ layer = "relu" }}, not {line!r}')
+    table = dict(line)
+    cls = _choice(table.pop("layer"), LAYERS, f"{where}, layer")
+    return _dataclass(cls, table, f"{where} ({cls.name})").spec()
+
+
+def _table(table: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    value = table.get(key, {})
+    if not isinstance(value, dict):
+        raise DigitsError(f"{where}: {key} must be a table, [{key}], not {value!r}")
+    return dict(value)
+
+
+def _dataclass(cls: type[T], table: dict[str, Any], where: str) -> T:
+    """A config of that class from a table, every key known and every value of its type."""
+    assert is_dataclass(cls)
+    _known(table, [f.name for f in fields(cls)], where)
+    hints = get_type_hints(cls)
+    values = {key: _value(value, hints[key], f"{where} {key}") for key, value in table.items()}
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        raise DigitsError(f"{where}: {_sentence(error)}") from error
+
+
+def _sentence(error: Exception) -> str:
+    """The error's text; for a required key that is left out, ours rather than Python's."""
+    missing = re.search(r"missing \d+ required positional arguments?: (.*)", str(error))
+    return f"the key {missing[1]} is missing" if missing else str(error)
+
+
+def _known(table: dict[str, Any], keys: list[str], where: str) -> None:
+    for key in table:
+        if key not in keys:
+            valid = f"; the keys are {', '.join(keys)}" if keys else "; it takes none"
+            raise DigitsError(f"{where}: unknown key {key!r}{_nearest(key, keys)}{valid}")
+
+
+def _choice(value: Any, choices: dict[str, T], where: str) -> T:
+    if not isinstance(value, str) or value not in choices:
+        raise DigitsError(f"{where}: {value!r} is not one of {', '.join(choices)}{_nearest(str(value), list(choices))}")
+    return choices[value]
+
+
+def _value(value: Any, hint: Any, where: str) -> Any:
+    """The value, if it is of the type that is wanted; an integer will do for a float."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for option in options:
+        if get_origin(option) is Literal and isinstance(value, str) and value in get_args(option):
+            return value
+        if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(option, type) and isinstance(value, option) and (option is bool or not isinstance(value, bool)):
+            return value
+    raise DigitsError(f"{where} must be {' or '.join(_wanted(option) for option in options)}, not {value!r}")
+
+
+def _wanted(option: Any) -> str:
+    if get_origin(option) is Literal:
+        return " or ".join(repr(choice) for choice in get_args(option))
+    return {int: "an integer", float: "a number", str: "a text", bool: "true or false"}[option]
+
+
+def _nearest(word: str, words: list[str]) -> str:
+    close = difflib.get_close_matches(word, words, 1)
+    return f", did you mean {close[0]!r}?" if close else ""

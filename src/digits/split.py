@@ -1,0 +1,74 @@
+"""The held-out dev split and the folds: which labelled images a run is judged on.
+
+A split is drawn by a seed of its own, so that runs with other training seeds are judged on the same images. It uses
+the raw stream of PCG64, which NumPy promises never to change, so that a split is the same in every version.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digits.errors import DigitsError
+
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which of the labelled images are held out: a fraction of them, one fold of several, or none (fraction 0)."""
+
+    fraction: float = 0.1
+    folds: int | None = None
+    fold: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.folds is None) != (self.fold is None):
+            raise DigitsError("folds and a fold go together: give both, as in `--folds 5 --fold 0`")
+        if self.folds is not None and self.fold is not None:
+            if self.folds < 2:
+                raise DigitsError(f"there must be 2 folds or more, not {self.folds}")
+            if not 0 <= self.fold < self.folds:
+                raise DigitsError(f"with {self.folds} folds, fold is from 0 to {self.folds - 1}, not {self.fold}")
+        if not 0 <= self.fraction <= 0.5:
+            raise DigitsError(f"the dev split is a fraction from 0 to 0.5 of the images, not {self.fraction}")
+        if self.seed < 0:
+            raise DigitsError(f"a seed is 0 or more, not {self.seed}")
+
+    @property
+    def full(self) -> bool:
+        """Nothing is held out."""
+        return self.folds is None and self.fraction == 0
+
+    def indices(self, labels: NDArray[np.integer[Any]]) -> tuple[Indices, Indices]:
+        """The rows to train on and the rows held out, each ascending, of labels (N,).
+
+        The images are lined up by label, at random within a label, and dealt out evenly along that line: every part
+        has its share of each label to within one image, and of all images likewise. Raises DigitsError where there
+        are too few images to hold out one and keep one.
+        """
+        count = len(labels)
+        shuffled = np.argsort(np.random.PCG64(self.seed).random_raw(count), kind="stable")
+        line = shuffled[np.argsort(labels[shuffled], kind="stable")]
+        place = np.arange(count)
+        if self.folds is not None:
+            held_out = place % self.folds == self.fold
+        else:
+            held_out = np.floor((place + 1) * self.fraction + 1e-9) > np.floor(place * self.fraction + 1e-9)
+        train, dev = np.sort(line[~held_out]), np.sort(line[held_out])
+        if not len(train) or (not len(dev) and not self.full):
+            raise DigitsError(f"{count} images are too few for {self}: hold out less, or use more images")
+        return train, dev
+
+    def __str__(self) -> str:
+        if self.full:
+            return "no dev split"
+        if self.folds is not None:
+            return f"fold {self.fold} of {self.folds} (split seed {self.seed})"
+        return f"a dev split of {self.fraction:.0%} (split seed {self.seed})"
+
+    def spec(self) -> dict[str, Any]:
+        """The split as run.json has it; `Split(**spec)` gives it back."""
+        return asdict(self)

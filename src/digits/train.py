@@ -1,0 +1,213 @@
+"""The training loop: steps, evaluation, checkpoints, and going on from one bit for bit."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digits.errors import DigitsError
+from digits.files import write_whole
+from digits.nn import Array, CheckpointError, DataParallel, Workers, read_arrays, write_arrays
+from digits.predict import network_input, predict
+from digits.recipe import Recipe
+from digits.stats import Score
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.intp]
+
+# What a generator is for; with the seed and the numbers of the epoch, step and shard it says all of its stream. So
+# nothing random is carried from step to step, and a training that goes on needs no generator's state.
+PARAMETERS, ORDER, STEP = range(3)
+
+
+def generator(seed: int, *stream: int) -> np.random.Generator:
+    """The generator of one stream of random numbers of a training."""
+    return np.random.default_rng((seed, *stream))
+
+
+@dataclass(frozen=True)
+class Record:
+    """A line of log.jsonl: where the training stands at the end of an epoch.
+
+    `loss` and `train_accuracy` are means over the epoch's images as they were trained on, before each step's update
+    and with dropout; the dev figures are of the weights as they are now, None without a dev split. `seconds` is the
+    time trained so far.
+    """
+
+    step: int
+    epoch: int
+    lr: float
+    loss: float
+    train_accuracy: float
+    dev_loss: float | None
+    dev_accuracy: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is after a step: `loss` is the batch's mean; `record` is there when a line is to be logged."""
+
+    step: int
+    loss: float
+    record: Record | None
+
+
+class Training:
+    """The training of one network on images (N, 28, 28) and labels (N,), judged on dev images if there are any.
+
+    It is an iterator: each `next` is one step. `save` and `restore` hold all its state, between any two steps.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        images: Images,
+        labels: Labels,
+        dev_images: Images,
+        dev_labels: Labels,
+        seed: int,
+        workers: Workers,
+    ) -> None:
+        self.recipe = recipe
+        self.seed = seed
+        self.network = recipe.build().initialise(generator(seed, PARAMETERS))
+        self._images, self._labels = images, labels
+        self._dev_images, self._dev_labels = dev_images, dev_labels
+        self._workers = workers
+        self._parallel = DataParallel(self.network, recipe.loss, recipe.optimizer, workers, recipe.train.shards)
+        count = len(images)
+        self.whole = recipe.train.batch_size == "all"
+        self._batch = count if recipe.train.batch_size == "all" else min(recipe.train.batch_size, count)
+        self._epoch_steps = math.ceil(count / self._batch)
+        self.steps = self._epoch_steps * recipe.train.epochs
+        self.step = 0
+        self.seconds = 0.0
+        self._loss, self._correct = 0.0, 0  # sums over the epoch so far
+        self._order: NDArray[np.intp] | None = None
+        self._order_epoch = -1
+
+    def __iter__(self) -> Iterator[Progress]:
+        return self
+
+    def __next__(self) -> Progress:
+        """One step. Raises DigitsError where the loss is no longer finite."""
+        if self.step >= self.steps:
+            raise StopIteration
+        start = time.perf_counter()
+        epoch, at = divmod(self.step, self._epoch_steps)
+        if at == 0:
+            self._loss, self._correct = 0.0, 0
+        rows = slice(at * self._batch, min((at + 1) * self._batch, len(self._images)))
+        size = rows.stop - rows.start
+        lr = self.recipe.optimizer.lr * self.recipe.schedule.multiple(self.step, self.steps)
+        result = self._parallel.step(size, self._loader(epoch, rows), lr, self.step + 1)
+        self._check_finite(result.loss / size, lr)
+        self.step += 1
+        self._loss += result.loss
+        self._correct += result.correct
+        self.seconds += time.perf_counter() - start
+
+        record = None
+        epochs = self.recipe.train.epochs
+        if at + 1 == self._epoch_steps and ((epoch + 1) % self.recipe.train.report_every == 0 or epoch + 1 == epochs):
+            record = self._record(epoch + 1, lr)
+        return Progress(self.step, result.loss / size, record)
+
+    def save(self, path: Path) -> None:
+        """Write the state to a checkpoint. Raises DigitsError if it can't be written; the one before stays."""
+        progress = {"step": self.step, "seconds": self.seconds, "loss": self._loss, "correct": self._correct}
+        arrays = {
+            "params": self.network.params,
+            **{f"state.{name}": vector for name, vector in self._parallel.state.items()},
+            "progress": np.array(json.dumps(progress)),
+        }
+        write_whole(path, lambda temporary: write_arrays(temporary, arrays))
+
+    def restore(self, path: Path) -> None:
+        """Go back to a checkpoint's state. Raises DigitsError if it is damaged or of another network."""
+        try:
+            arrays = read_arrays(path)
+            progress: dict[str, Any] = json.loads(str(arrays["progress"]))
+            vectors = {"params": self.network.params}
+            vectors |= {f"state.{name}": vector for name, vector in self._parallel.state.items()}
+            for name, vector in vectors.items():
+                if arrays[name].shape != vector.shape or arrays[name].dtype != vector.dtype:
+                    raise ValueError(f"{name} is not of this network")
+            step, seconds = int(progress["step"]), float(progress["seconds"])
+            loss, correct = float(progress["loss"]), int(progress["correct"])
+        except (CheckpointError, KeyError, TypeError, ValueError) as error:
+            raise DigitsError(
+                f"the checkpoint {path} can't be used ({error}): delete it, and --resume starts the run again"
+            ) from error
+        for name, vector in vectors.items():
+            vector[...] = arrays[name]
+        self.step, self.seconds, self._loss, self._correct = step, seconds, loss, correct
+
+    def evaluate(self, images: Images, labels: Labels) -> tuple[Score, float]:
+        """The score of the weights as they are, and the mean cross-entropy."""
+        p = predict(self.network, images, self._workers)
+        likelihood = np.maximum(p[np.arange(len(labels)), labels], np.finfo(p.dtype).tiny)
+        correct = int(np.count_nonzero(p.argmax(axis=1) == labels))
+        return Score(correct, len(labels)), float(-np.log(likelihood).mean())
+
+    def _loader(self, epoch: int, rows: slice) -> Any:
+        """What gives the network the shards of a batch, called in the workers."""
+        order = self._shuffled(epoch)
+        step = self.step
+
+        def load(shard: int, part: slice) -> tuple[Array, Labels, np.random.Generator]:
+            here = slice(rows.start + part.start, rows.start + part.stop)
+            chosen = here if order is None else order[here]
+            return (
+                network_input(self._images[chosen]),
+                self._labels[chosen],
+                generator(self.seed, STEP, step, shard),
+            )
+
+        return load
+
+    def _shuffled(self, epoch: int) -> NDArray[np.intp] | None:
+        """The order of the images in an epoch; None for that of the file."""
+        if self.whole:
+            return None
+        if self._order_epoch != epoch:
+            self._order = generator(self.seed, ORDER, epoch).permutation(len(self._images))
+            self._order_epoch = epoch
+        return self._order
+
+    def _record(self, epoch: int, lr: float) -> Record:
+        score, dev_loss = None, None
+        if len(self._dev_labels):
+            score, dev_loss = self.evaluate(self._dev_images, self._dev_labels)
+        count = len(self._images)
+        return Record(
+            step=self.step,
+            epoch=epoch,
+            lr=lr,
+            loss=self._loss / count,
+            train_accuracy=self._correct / count,
+            dev_loss=dev_loss,
+            dev_accuracy=score.accuracy if score else None,
+            seconds=round(self.seconds, 3),
+        )
+
+    def _check_finite(self, loss: float, lr: float) -> None:
+        if not math.isfinite(loss):
+            name = self.recipe.optimizer.name
+            raise DigitsError(
+                f"the loss is {loss} at step {self.step + 1} of {self.steps} with a learning rate of {lr:g}: the "
+                f"training diverged; lower lr in [optimizer] (try {self.recipe.optimizer.lr / 10:g} with {name}), or "
+                "give [schedule] a longer warmup"
+            )
+
+
+def record_table(record: Record) -> dict[str, Any]:
+    """A record as a line of log.jsonl has it."""
+    return asdict(record)
