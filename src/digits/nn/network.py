@@ -13,7 +13,6 @@ import numpy as np
 
 from digits.nn.layers import LAYERS, Array, Layer, Shape
 
-
 # What NumPy and zipfile raise between them on a file that is cut short, altered or something else.
 DAMAGE = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 

@@ -137,7 +137,7 @@ class Schedule:
         if self.name == "step":
             return float(self.factor ** int(u * self.stages))
         if self.name == "exponential":
-            return self.final**u
+            return float(self.final**u)
         if self.name == "constant":
             return 1.0
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * u)) / 2

@@ -1,0 +1,197 @@
+"""The ledger: one folder a run under submissions/, and run.json in each says all that its numbers depend on."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from digits.errors import DigitsError
+from digits.files import make_folder, mendable, write_json, write_whole
+
+FORMAT = 1  # of run.json; a newer one is not understood
+NEWEST = "submission.csv"  # under submissions/, a copy of the newest run's
+
+
+@dataclass
+class Run:
+    """A run's folder and its record, the content of run.json.
+
+    The record's keys: format, id, status ("training", "finished" or "failed"), created, finished, recipe (resolved),
+    seed, split, data, code, machine, threads, parameters, scores, seconds, submission (its SHA-256 and rows), and
+    submissions (those made of it on Kaggle).
+    """
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The name of the folder: when and what, `20261123-181500-cnn-s0`."""
+        return self.folder.name
+
+    @property
+    def status(self) -> str:
+        """ "training", "finished" or "failed"; or "interrupted", if it should be training and nobody is at it."""
+        status = str(self.record["status"])
+        return "interrupted" if status == "training" and not self._locked() else status
+
+    @property
+    def sample(self) -> bool:
+        """It is of sample data, which no upload accepts."""
+        return bool(self.record["data"]["kind"] == "sample")
+
+    def path(self, name: str) -> Path:
+        """A file of the run."""
+        return self.folder / name
+
+    def update(self, **changes: Any) -> None:
+        """Change keys of the record, on disk first. Raises DigitsError if it can't be written."""
+        record = {**self.record, **changes}
+        write_json(self.path("run.json"), record)
+        self.record = record
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only process that works on this run. Raises DigitsError where another one is."""
+        with mendable(self.path(".lock")):
+            descriptor = os.open(self.path(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DigitsError(f"another process is at work on the run {self.id}: wait for it, or stop it") from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _locked(self) -> bool:
+        try:
+            with self.lock():
+                return False
+        except DigitsError:
+            return True
+
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of log.jsonl; one that was cut short by a kill is left out."""
+        try:
+            lines = self.path("log.jsonl").read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        entries = []
+        for line in lines:
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                break
+        return entries
+
+    def append_log(self, entry: dict[str, Any]) -> None:
+        """Add a line to log.jsonl. Raises DigitsError if it can't be written."""
+        with mendable(self.path("log.jsonl")), self.path("log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def rewind_log(self, step: int) -> None:
+        """Forget the lines after a step, those of a training that went on past its checkpoint."""
+        kept = [json.dumps(entry) + "\n" for entry in self.log() if entry["step"] <= step]
+        write_whole(self.path("log.jsonl"), lambda temporary: temporary.write_text("".join(kept), encoding="utf-8"))
+
+
+def create(submissions: Path, recipe: str, seed: int, sample: bool, **record: Any) -> Run:
+    """A new run's folder, named after the time (UTC), the recipe and the seed, with its run.json.
+
+    Two that start in the same second get two folders. Raises DigitsError if it can't be written.
+    """
+    make_folder(submissions)
+    now = datetime.now(UTC)
+    name = f"{now:%Y%m%d-%H%M%S}-{recipe}-s{seed}" + ("-sample" if sample else "")
+    number = 1
+    while True:
+        folder = submissions / (name if number == 1 else f"{name}-{number}")
+        with mendable(folder):
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+    run = Run(folder, {})
+    try:
+        run.update(
+            format=FORMAT,
+            id=folder.name,
+            status="training",
+            created=now.isoformat(timespec="seconds"),
+            finished=None,
+            seed=seed,
+            **record,
+            submissions=[],
+        )
+    except DigitsError:
+        folder.rmdir()
+        raise
+    return run
+
+
+def read(folder: Path) -> Run:
+    """The run in a folder. Raises DigitsError, saying what is wrong, where it holds none that can be read."""
+    path = folder / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DigitsError(f"{folder} holds no run: there is no run.json in it") from None
+    except (OSError, ValueError) as error:
+        raise DigitsError(f"{path} can't be read ({error}): mend it, or remove the run") from error
+    needed = ("format", "status", "created", "recipe", "seed", "split", "data")
+    missing = [key for key in needed if not isinstance(record, dict) or key not in record]
+    if missing:
+        raise DigitsError(f"{path} lacks {', '.join(missing)}: mend it, or remove the run")
+    if record["format"] != FORMAT:
+        raise DigitsError(f"{path} is of format {record['format']}, this version reads {FORMAT}: update digits")
+    return Run(folder, record)
+
+
+def every(submissions: Path) -> list[Run]:
+    """The runs that can be read, newest first."""
+    found = []
+    for path in submissions.glob("*/run.json"):
+        try:
+            found.append(read(path.parent))
+        except DigitsError:
+            continue
+    return sorted(found, key=lambda run: (str(run.record["created"]), run.id), reverse=True)
+
+
+def find(submissions: Path, which: str | None = None) -> Run:
+    """The run with that id, the beginning of one, or that folder; the newest where `which` is None.
+
+    Raises DigitsError where there is none, or more than one.
+    """
+    if which is not None and (submissions / which / "run.json").exists():
+        return read(submissions / which)
+    if which is not None and os.sep in which:
+        return read(Path(which))
+    known = every(submissions)
+    matches = [run for run in known if which is None or run.id.startswith(which)]
+    if which is None and matches:
+        return matches[0]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise DigitsError(f"{which} could be {', '.join(run.id for run in matches[:5])}: give more of the id")
+    if not known:
+        raise DigitsError(f"there are no runs in {submissions}: make one with `digits train`")
+    raise DigitsError(f"there is no run {which} in {submissions}; the newest is {known[0].id}")
+
+
+def publish(run: Run, submissions: Path) -> Path | None:
+    """Copy the run's submission to submissions/submission.csv; not that of sample data, lest somebody upload it."""
+    if run.sample:
+        return None
+    content = run.path("submission.csv").read_bytes()
+    newest = submissions / NEWEST
+    write_whole(newest, lambda temporary: temporary.write_bytes(content))
+    return newest

@@ -1,0 +1,43 @@
+"""Which code made a run: the git commit, where there is one, and a digest of the source that decides the result."""
+
+import hashlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+# What a run's weights and predictions depend on; the rest only reads, writes and shows.
+DECISIVE = ("nn/*.py", "augment.py", "predict.py", "recipe.py", "split.py", "table.py", "train.py")
+
+
+def code_version() -> dict[str, Any]:
+    """`commit` and `dirty` of the checkout that the package runs from (None outside one), and `sha256` of the source."""
+    commit = _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", Path(__file__).name) else None
+    dirty = bool(_git("status", "--porcelain", "--", ".")) if commit else None
+    return {"commit": commit, "dirty": dirty, "sha256": source_digest()}
+
+
+def source_digest() -> str:
+    """The SHA-256 of the modules on which a result depends."""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in DECISIVE for path in PACKAGE.glob(pattern)):
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _git(*arguments: str) -> str | None:
+    """What git prints, or None where it isn't there or refuses."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=PACKAGE,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
