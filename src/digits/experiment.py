@@ -30,25 +30,24 @@ CHECKPOINT_SECONDS = 20.0  # of training that a kill may cost
 def begin(recipe: Recipe, data: Data, split: Split, seed: int, threads: int, submissions: Path) -> Run:
     """A new run, not trained yet. Raises DigitsError if the folder can't be written or the split can't be drawn."""
     train, dev = split.indices(data.labels)
-    return runs.create(
-        submissions,
-        recipe.name,
-        seed,
-        data.kind == "sample",
-        recipe=recipe.resolved(),
-        split=split.spec(),
-        data={
+    record = {
+        "recipe": recipe.resolved(),
+        "seed": seed,
+        "split": split.spec(),
+        "data": {
             "kind": data.kind,
             "sha256": data.sha256,
             "train_images": len(train),
             "dev_images": len(dev),
             "test_images": len(data.test_images),
         },
-        code=code_version(),
-        machine=describe(),
-        threads=threads,
-        parameters=recipe.build().count,
-    )
+        "code": code_version(),
+        "machine": describe(),
+        "threads": threads,
+        "parameters": recipe.build().count,
+    }
+    label = f"{recipe.name}-s{seed}" + ("-sample" if data.kind == "sample" else "")
+    return runs.create(submissions, label, record)
 
 
 def trained(submissions: Path, recipe: Recipe, data: Data, split: Split, seed: int) -> Run | None:

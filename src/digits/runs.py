@@ -101,14 +101,14 @@ class Run:
         write_whole(self.path("log.jsonl"), lambda temporary: temporary.write_text("".join(kept), encoding="utf-8"))
 
 
-def create(submissions: Path, recipe: str, seed: int, sample: bool, **record: Any) -> Run:
-    """A new run's folder, named after the time (UTC), the recipe and the seed, with its run.json.
+def create(submissions: Path, label: str, record: dict[str, Any]) -> Run:
+    """A new run's folder, named after the time (UTC) and a label such as "cnn-s0", with its run.json.
 
     Two that start in the same second get two folders. Raises DigitsError if it can't be written.
     """
     make_folder(submissions)
     now = datetime.now(UTC)
-    name = f"{now:%Y%m%d-%H%M%S}-{recipe}-s{seed}" + ("-sample" if sample else "")
+    name = f"{now:%Y%m%d-%H%M%S}-{label}"
     number = 1
     while True:
         folder = submissions / (name if number == 1 else f"{name}-{number}")
@@ -126,7 +126,6 @@ def create(submissions: Path, recipe: str, seed: int, sample: bool, **record: An
             status="training",
             created=now.isoformat(timespec="seconds"),
             finished=None,
-            seed=seed,
             **record,
             submissions=[],
         )

@@ -11,7 +11,7 @@ DECISIVE = ("nn/*.py", "augment.py", "predict.py", "recipe.py", "split.py", "tab
 
 
 def code_version() -> dict[str, Any]:
-    """`commit` and `dirty` of the checkout that the package runs from (None outside one), and `sha256` of the source."""
+    """`commit` and `dirty` of the checkout that the package runs from (None outside one), `sha256` of the source."""
     commit = _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", Path(__file__).name) else None
     dirty = bool(_git("status", "--porcelain", "--", ".")) if commit else None
     return {"commit": commit, "dirty": dirty, "sha256": source_digest()}

@@ -1,0 +1,185 @@
+"""Pictures of a run, as PNG files: matplotlib is loaded only when one is drawn."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digits.files import write_whole
+from digits.nn import Array
+from digits.stats import Score
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Labels = NDArray[np.intp]
+Images = NDArray[np.uint8]
+
+INK = "#1f2933"
+FAINT = "#7b8794"
+TRAIN = "#3e7cb1"
+DEV = "#d1495b"
+STYLE = {
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.grid": True,
+    "grid.color": "#e4e7eb",
+    "legend.frameon": False,
+}
+GALLERY = (6, 8)  # rows and columns
+
+
+def learning_curves(path: Path, log: Sequence[dict[str, Any]], title: str, whole_batch: bool) -> None:
+    """Loss and error over the training, from the lines of log.jsonl."""
+
+    def draw(figure: "Figure") -> None:
+        left, right = figure.subplots(1, 2)
+        epochs = [line["epoch"] for line in log]
+        marker = "o" if len(log) < 40 else None
+        for axes, name, scale in ((left, "loss", 1.0), (right, "accuracy", 100.0)):
+            for who, colour, key in (("train", TRAIN, "train_accuracy"), ("dev", DEV, "dev_accuracy")):
+                key = key if name == "accuracy" else {"train": "loss", "dev": "dev_loss"}[who]
+                if log and log[0][key] is not None:
+                    values = [scale * (1 - line[key] if name == "accuracy" else line[key]) for line in log]
+                    axes.plot(epochs, values, color=colour, marker=marker, markersize=3, linewidth=1.6)
+                    axes.annotate(
+                        f"{who} {values[-1]:.3g}" + ("%" if name == "accuracy" else ""),
+                        (epochs[-1], values[-1]),
+                        xytext=(6, 0),
+                        textcoords="offset points",
+                        color=colour,
+                        va="center",
+                        annotation_clip=False,
+                    )
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+            axes.tick_params(which="minor", labelcolor=FAINT)
+            axes.set_title("Cross-entropy" if name == "loss" else "Error, %")
+            axes.set_xlabel("iteration" if whole_batch else "epoch")
+        figure.suptitle(title, x=0.01, ha="left", color=FAINT, fontsize=9)
+
+    _save(path, (10, 4), draw)
+
+
+def confusion_matrix(path: Path, labels: Labels, predicted: Labels, title: str) -> None:
+    """How often each label (rows) was predicted as each digit (columns); mistakes are coloured, hits are counted."""
+    counts = np.bincount(10 * labels + predicted, minlength=100).reshape(10, 10)
+    mistakes = counts * ~np.eye(10, dtype=bool)
+    score = Score(int(np.trace(counts)), int(counts.sum()))
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        axes.imshow(mistakes, cmap="Reds", vmin=0, vmax=max(int(mistakes.max()), 1) * 1.25)
+        axes.grid(False)
+        axes.set_xticks(range(10))
+        axes.set_yticks(range(10))
+        for label in range(10):
+            for digit in range(10):
+                count = counts[label, digit]
+                hit = label == digit
+                if count:
+                    dark = not hit and count > 0.7 * mistakes.max()
+                    colour = FAINT if hit else "white" if dark else INK
+                    axes.text(digit, label, str(count), ha="center", va="center", color=colour, fontsize=9)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("label")
+        wrong = score.images - score.correct
+        axes.set_title(f"Dev accuracy {score}: {wrong} of {score.images:,} wrong")
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        axes.tick_params(length=0)
+        figure.suptitle(title, x=0.01, ha="left", color=FAINT, fontsize=9)
+
+    _save(path, (6.4, 6.6), draw)
+
+
+def mistakes(path: Path, images: Images, rows: Labels, labels: Labels, p: Array, title: str) -> None:
+    """The dev images that were predicted wrong, the surest mistakes first, each with its row in train.csv."""
+    predicted = p.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    wrong = wrong[np.argsort(-p[wrong, predicted[wrong]], kind="stable")]
+    shown = wrong[: GALLERY[0] * GALLERY[1]]
+
+    def draw(figure: "Figure") -> None:
+        grid = figure.subplots(*GALLERY, squeeze=False).ravel()
+        for axes in grid:
+            axes.axis("off")
+        for axes, at in zip(grid, shown, strict=False):
+            _image(axes, images[at])
+            axes.set_title(
+                f"{predicted[at]}, not {labels[at]}",
+                fontsize=9,
+                color=DEV,
+                loc="center",
+                pad=3,
+            )
+            sure = p[at, predicted[at]]
+            axes.text(13.5, 31, f"{sure:.0%} sure · #{rows[at]}", ha="center", color=FAINT, fontsize=7)
+        few = "" if len(shown) == len(wrong) else f", the {len(shown)} surest"
+        figure.suptitle(
+            f"{title}: {len(wrong)} of {len(labels):,} dev images wrong{few}", x=0.01, ha="left", color=INK, fontsize=10
+        )
+
+    _save(path, (10, 9.2), draw)
+
+
+def digit(path: Path, image: NDArray[np.uint8], p: Array, label: int | None, title: str) -> None:
+    """One image beside the ten probabilities."""
+    predicted = int(p.argmax())
+
+    def draw(figure: "Figure") -> None:
+        left, right = figure.subplots(1, 2)
+        left.axis("off")
+        _image(left, image)
+        verdict = "" if label is None else f", labelled {label}"
+        left.set_title(f"predicted {predicted}{verdict}", color=INK if label in (None, predicted) else DEV)
+        colours = [TRAIN if k == label or (label is None and k == predicted) else FAINT for k in range(10)]
+        if label is not None and predicted != label:
+            colours[predicted] = DEV
+        right.barh(range(10), p, color=colours)
+        right.set_yticks(range(10))
+        right.invert_yaxis()
+        right.set_xlim(0, 1)
+        right.grid(axis="y", visible=False)
+        right.set_xlabel("probability")
+        for k in range(10):
+            if p[k] >= 0.001:
+                inside = p[k] > 0.85
+                right.text(
+                    p[k] + (-0.02 if inside else 0.02),
+                    k,
+                    f"{p[k]:.1%}",
+                    va="center",
+                    ha="right" if inside else "left",
+                    color="white" if inside else INK,
+                    fontsize=9,
+                )
+        figure.suptitle(title, x=0.01, ha="left", color=FAINT, fontsize=9)
+
+    _save(path, (7.5, 3.6), draw)
+
+
+def _image(axes: "Axes", image: NDArray[np.uint8]) -> None:
+    axes.imshow(image, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+
+
+def _save(path: Path, inches: tuple[float, float], draw: Any) -> None:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=inches, dpi=120, layout="constrained")
+        draw(figure)
+        write_whole(path, lambda temporary: figure.savefig(temporary, format="png"))

@@ -1,0 +1,83 @@
+"""Competition-shaped sample data, drawn from the fonts that ship with matplotlib: the kit with no account and no network."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digits.augment import Deformation, deform
+from digits.data import SAMPLE_SUBMISSION, TEST, TRAIN, mark_sample
+from digits.files import make_folder, write_whole
+from digits.submission import HEADER
+
+FONTS = (
+    *(f"DejaVu{family}" for family in ("Sans", "Sans-Bold", "Sans-Oblique", "Sans-BoldOblique")),
+    *(f"DejaVu{family}" for family in ("SansMono", "SansMono-Bold", "SansMono-Oblique", "SansMono-BoldOblique")),
+    *(f"DejaVu{family}" for family in ("Serif", "Serif-Bold", "Serif-Italic", "Serif-BoldItalic")),
+    *("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta"),
+    *("cmb10", "cmr10", "cmss10", "cmtt10"),
+)
+GLYPH = 80  # pixels, the side of a drawn digit's image
+DIGIT = 21  # pixels of 28, the height of a digit: the competition's fit 20 by 20
+SHAPES = Deformation(rotate=15, shear=15, scale=0.15, shift=0.08, elastic=0.6, smooth=4.0)
+CHUNK = 500
+
+
+def write_sample(folder: Path, train_images: int = 5_000, test_images: int = 1_000, seed: int = 0) -> None:
+    """Write train.csv, test.csv and sample_submission.csv of so many digits, and mark the folder as sample data.
+
+    The same seed gives the same digits. Raises DigitsError if the files can't be written.
+    """
+    rng = np.random.default_rng(seed)
+    glyphs = draw_glyphs()
+    make_folder(folder)
+    mark_sample(folder)
+    labels, images = draw(train_images, glyphs, rng)
+    table = np.column_stack([labels, images.reshape(train_images, -1)])
+    _write_table(folder / TRAIN.file, TRAIN.columns, table)
+    _, images = draw(test_images, glyphs, rng)
+    _write_table(folder / TEST.file, TEST.columns, images.reshape(test_images, -1))
+    blank = np.column_stack([np.arange(1, test_images + 1), np.zeros(test_images, int)])
+    _write_table(folder / SAMPLE_SUBMISSION, HEADER.split(","), blank)
+
+
+def draw(count: int, glyphs: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
+    """Labels (count,) and images (count, 28, 28) of random digits in random fonts and shapes."""
+    labels = rng.integers(0, 10, count)
+    fonts = rng.integers(0, len(glyphs), count)
+    zoom = GLYPH * 0.6 / DIGIT
+    images = [
+        deform(glyphs[fonts[at : at + CHUNK], labels[at : at + CHUNK]], rng, SHAPES, side=28, zoom=zoom)
+        for at in range(0, count, CHUNK)
+    ]
+    return labels, np.concatenate(images)
+
+
+def draw_glyphs() -> NDArray[np.uint8]:
+    """The ten digits in each font, white on black: (fonts, 10, GLYPH, GLYPH)."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
+
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    glyphs = []
+    for font in FONTS:
+        figure = Figure(figsize=(10, 1), dpi=GLYPH, facecolor="black")
+        canvas = FigureCanvasAgg(figure)
+        properties = FontProperties(fname=folder / f"{font}.ttf", size=59)  # a digit is then 0.6 of GLYPH high
+        for digit in range(10):
+            figure.text(
+                (digit + 0.5) / 10, 0.5, str(digit), color="white", fontproperties=properties, ha="center", va="center"
+            )
+        canvas.draw()
+        row = np.asarray(canvas.buffer_rgba())[..., 0]
+        glyphs.append(row.reshape(GLYPH, 10, GLYPH).transpose(1, 0, 2))
+    return np.stack(glyphs)
+
+
+def _write_table(path: Path, columns: tuple[str, ...] | list[str], table: NDArray[np.integer]) -> None:
+    """Write a table as the competition's are written, with CRLF line ends."""
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in table.tolist()), ""]
+    text = "\r\n".join(lines)
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="ascii", newline=""))
