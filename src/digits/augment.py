@@ -43,7 +43,8 @@ def deform(
     height, width = images.shape[1:]
     seen = look_up(images, rows * step + (height - 1) / 2, columns * step + (width - 1) / 2)
     pooled = seen.reshape(len(images), side, 2, side, 2).mean(axis=(2, 4))
-    return np.clip(np.rint(pooled), 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(np.rint(pooled), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def places(count: int, rng: np.random.Generator, by: Deformation, side: int) -> tuple[Floats, Floats]:

@@ -4,23 +4,27 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from digits import runs
+import numpy as np
+from numpy.typing import NDArray
+
+from digits import plots, runs
 from digits.data import Data
 from digits.errors import DigitsError
 from digits.files import write_whole
 from digits.machine import describe, single_threaded_blas
-from digits.nn import Array, CheckpointError, Network, Workers, read_arrays, write_arrays
+from digits.nn import Array, CheckpointError, Network, Workers, write_arrays
 from digits.predict import predict
 from digits.recipe import Recipe, from_table
 from digits.runs import Run
 from digits.split import Split
 from digits.stats import Score
 from digits.submission import write_submission
-from digits.train import Progress, Training, record_table
+from digits.train import DivergedError, Progress, Training, record_table
 from digits.version import code_version, source_digest
 
 CHECKPOINT = "checkpoint.npz"
@@ -69,18 +73,19 @@ def trained(submissions: Path, recipe: Recipe, data: Data, split: Split, seed: i
 class Experiment:
     """Work on a run, as a context manager: the run is locked, BLAS held to one thread, and the workers started.
 
-    Raises DigitsError where another process is at the run, or the data is not that which the run began with.
+    Raises DigitsError where another process is at the run, the data is not that which the run began with, or the
+    checkpoint can't be used.
     """
 
+    training: Training
+
     def __init__(self, run: Run, data: Data, submissions: Path, threads: int) -> None:
+        check_same_data(run, data)
+        if run.record["status"] == "failed":
+            raise DigitsError(f"the run {run.id} failed for good ({run.record['reason']}): train anew")
         self.run = run
         self.data = data
         self.submissions = submissions
-        if run.record["data"]["sha256"] != data.sha256:
-            raise DigitsError(
-                f"the run {run.id} was made with other data than this ({data.verdict}): point --data at the data it "
-                "began with, or train anew"
-            )
         self.recipe = from_table(run.record["recipe"], f"{run.path('run.json')}, recipe")
         self.split = Split(**run.record["split"])
         self.train_rows, self.dev_rows = self.split.indices(data.labels)
@@ -88,14 +93,22 @@ class Experiment:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        with self._stack as stack:
+        with ExitStack() as stack:
             stack.enter_context(self.run.lock())
             stack.enter_context(single_threaded_blas())
             self.workers = stack.enter_context(Workers(self._threads))
+            images, labels = self.data.images, self.data.labels
+            rows, dev = self.train_rows, self.dev_rows
+            seed = self.run.record["seed"]
+            self.training = Training(
+                self.recipe, images[rows], labels[rows], images[dev], labels[dev], seed, self.workers
+            )
+            if self.run.path(CHECKPOINT).exists():
+                self.training.restore(self.run.path(CHECKPOINT))
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
 
     def train(self, stop: Callable[[], bool]) -> Iterator[Progress]:
@@ -104,23 +117,13 @@ class Experiment:
         When `stop()` is true the state is saved and the iteration ends before its time; `complete` tells. Raises
         DigitsError where the training diverges, which marks the run as failed, or where it can't be written.
         """
-        images, labels = self.data.images, self.data.labels
-        rows, dev = self.train_rows, self.dev_rows
-        self.training = training = Training(
-            self.recipe, images[rows], labels[rows], images[dev], labels[dev], self.run.record["seed"], self.workers
-        )
-        checkpoint = self.run.path(CHECKPOINT)
-        if checkpoint.exists():
-            training.restore(checkpoint)
+        training, checkpoint = self.training, self.run.path(CHECKPOINT)
         self.run.rewind_log(training.step)
         saved = time.monotonic()
-        while not self.complete:
-            if stop():
-                training.save(checkpoint)
-                return
+        while not self.complete and not stop():
             try:
                 progress = next(training)
-            except DigitsError as error:
+            except DivergedError as error:
                 self.run.update(status="failed", reason=str(error))
                 raise
             if progress.record:
@@ -142,18 +145,19 @@ class Experiment:
         Raises DigitsError where something can't be written; the run can then be resumed.
         """
         run, data, training = self.run, self.data, self.training
-        weights = run.path("weights.npz")
-        write_whole(weights, training.network.save)
+        write_whole(run.path("weights.npz"), training.network.save)
         train_score, train_loss = training.evaluate(data.images[self.train_rows], data.labels[self.train_rows])
         scores: dict[str, Any] = {"train": _score_table(train_score, train_loss), "dev": None}
+        plots.learning_curves(run.path("learning-curve.png"), run.log(), run.id, training.whole)
         if not self.split.full:
-            labels = data.labels[self.dev_rows]
-            score, loss = training.evaluate(data.images[self.dev_rows], labels)
+            images, labels = data.images[self.dev_rows], data.labels[self.dev_rows]
+            score, loss = training.evaluate(images, labels)
             scores["dev"] = _score_table(score, loss)
-            p = predict(training.network, data.images[self.dev_rows], self.workers)
+            p = predict(training.network, images, self.workers)
             _write_arrays(run.path("dev.npz"), {"rows": self.dev_rows, "labels": labels, "probabilities": p})
-        self.predict(training.network)
-        self.plot()
+            plots.confusion_matrix(run.path("confusion.png"), labels, p.argmax(axis=1), run.id)
+            plots.mistakes(run.path("mistakes.png"), images, self.dev_rows, labels, p, run.id)
+        _write_predictions(run, training.network, data, self.workers)
         run.update(
             status="finished",
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -163,30 +167,71 @@ class Experiment:
         run.path(CHECKPOINT).unlink(missing_ok=True)
         runs.publish(run, self.submissions)
 
-    def predict(self, network: Network) -> None:
-        """Write the test images' probabilities and the submission."""
-        run = self.run
-        p = predict(network, self.data.test_images, self.workers)
-        _write_arrays(run.path("test.npz"), {"probabilities": p})
-        write_submission(run.path("submission.csv"), p.argmax(axis=1), len(self.data.test_images))
+
+def predict_again(run: Run, data: Data, submissions: Path, threads: int) -> None:
+    """Write a run's predictions and submission from its weights, and make its submission the newest.
+
+    Raises DigitsError where the weights are missing or damaged, or the data is not that of the run.
+    """
+    check_same_data(run, data)
+    network = load_weights(run)
+    with run.lock(), single_threaded_blas(), Workers(threads) as workers:
+        _write_predictions(run, network, data, workers)
+    runs.publish(run, submissions)
+
+
+def keep_submission(run: Run, data: Data, submissions: Path, threads: int) -> None:
+    """Make a finished run's submission the newest, writing it anew only if it is not what the run wrote."""
+    try:
         digest = hashlib.sha256(run.path("submission.csv").read_bytes()).hexdigest()
-        run.update(submission={"sha256": digest, "rows": len(p)})
-
-    def plot(self) -> None:
-        """Draw the learning curves, and from the dev predictions the confusion matrix and the mistakes."""
-        from digits import plots
-
-        run = self.run
-        plots.learning_curves(run.path("learning-curve.png"), run.log(), run.id, self.training.whole)
-        if self.split.full:
-            return
-        dev = read_arrays(run.path("dev.npz"))
-        labels, p = dev["labels"], dev["probabilities"]
-        plots.confusion_matrix(run.path("confusion.png"), labels, p.argmax(axis=1), run.id)
-        plots.mistakes(run.path("mistakes.png"), self.data.images[dev["rows"]], dev["rows"], labels, p, run.id)
+    except OSError:
+        digest = ""
+    if digest == run.record["submission"]["sha256"]:
+        runs.publish(run, submissions)
+    else:
+        predict_again(run, data, submissions, threads)
 
 
-def weights(run: Run) -> Network:
+@dataclass(frozen=True)
+class View:
+    """One image (28, 28), its label where there is one, and the ten probabilities that a run gives it."""
+
+    image: NDArray[np.uint8]
+    label: int | None
+    probabilities: Array
+    title: str
+
+    @property
+    def prediction(self) -> int:
+        """The likeliest digit."""
+        return int(self.probabilities.argmax())
+
+    def draw(self, path: Path) -> None:
+        """Write the picture as PNG. Raises DigitsError if it can't be written."""
+        plots.digit(path, self.image, self.probabilities, self.label, self.title)
+
+
+def look_at(run: Run, data: Data, index: int, test: bool) -> View:
+    """What a run makes of the image in a row, from 0, of train.csv or test.csv.
+
+    Raises DigitsError where there is no such row, or the run has no weights.
+    """
+    images = data.test_images if test else data.images
+    table = "test.csv" if test else "train.csv"
+    if not 0 <= index < len(images):
+        raise DigitsError(f"{table} has no row {index}: its rows are 0 to {len(images) - 1}")
+    with single_threaded_blas(), Workers(1) as workers:
+        p = predict(load_weights(run), images[index : index + 1], workers)[0]
+    if test:
+        return View(images[index], None, p, f"row {index} of {table} (ImageId {index + 1})")
+    known = "other data than the run's"
+    if run.record["data"]["sha256"] == data.sha256:
+        _, dev = Split(**run.record["split"]).indices(data.labels)
+        known = "held out" if index in dev else "trained on"
+    return View(images[index], int(data.labels[index]), p, f"row {index} of {table} ({known})")
+
+
+def load_weights(run: Run) -> Network:
     """The run's trained network. Raises DigitsError where it is missing or damaged."""
     try:
         return Network.load(run.path("weights.npz"))
@@ -195,10 +240,28 @@ def weights(run: Run) -> Network:
         raise DigitsError(f"{error}: {remedy}") from error
 
 
+def check_same_data(run: Run, data: Data) -> None:
+    """Raise DigitsError unless the data is that which the run began with."""
+    if run.record["data"]["sha256"] != data.sha256:
+        raise DigitsError(
+            f"the run {run.id} was made with other data than this ({data.verdict}): point --data at the folder of "
+            "the data that it began with, or train anew"
+        )
+
+
 def dev_score(run: Run) -> Score | None:
     """The run's dev score, None where it has none (yet)."""
     table = (run.record.get("scores") or {}).get("dev")
     return Score(table["correct"], table["images"]) if table else None
+
+
+def _write_predictions(run: Run, network: Network, data: Data, workers: Workers) -> None:
+    """Write the test images' probabilities and the submission."""
+    p = predict(network, data.test_images, workers)
+    _write_arrays(run.path("test.npz"), {"probabilities": p})
+    write_submission(run.path("submission.csv"), p.argmax(axis=1), len(p))
+    digest = hashlib.sha256(run.path("submission.csv").read_bytes()).hexdigest()
+    run.update(submission={"sha256": digest, "rows": len(p)})
 
 
 def _score_table(score: Score, loss: float) -> dict[str, Any]:

@@ -22,7 +22,12 @@ INK = "#1f2933"
 FAINT = "#7b8794"
 TRAIN = "#3e7cb1"
 DEV = "#d1495b"
-STYLE = {
+COLOURS = {"train": TRAIN, "dev": DEV}
+KEYS = {
+    "loss": {"train": "loss", "dev": "dev_loss"},
+    "accuracy": {"train": "train_accuracy", "dev": "dev_accuracy"},
+}
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -37,7 +42,7 @@ STYLE = {
     "grid.color": "#e4e7eb",
     "legend.frameon": False,
 }
-GALLERY = (6, 8)  # rows and columns
+GALLERY = (6, 8)  # rows, at most, and columns
 
 
 def learning_curves(path: Path, log: Sequence[dict[str, Any]], title: str, whole_batch: bool) -> None:
@@ -48,20 +53,24 @@ def learning_curves(path: Path, log: Sequence[dict[str, Any]], title: str, whole
         epochs = [line["epoch"] for line in log]
         marker = "o" if len(log) < 40 else None
         for axes, name, scale in ((left, "loss", 1.0), (right, "accuracy", 100.0)):
-            for who, colour, key in (("train", TRAIN, "train_accuracy"), ("dev", DEV, "dev_accuracy")):
-                key = key if name == "accuracy" else {"train": "loss", "dev": "dev_loss"}[who]
-                if log and log[0][key] is not None:
-                    values = [scale * (1 - line[key] if name == "accuracy" else line[key]) for line in log]
-                    axes.plot(epochs, values, color=colour, marker=marker, markersize=3, linewidth=1.6)
-                    axes.annotate(
-                        f"{who} {values[-1]:.3g}" + ("%" if name == "accuracy" else ""),
-                        (epochs[-1], values[-1]),
-                        xytext=(6, 0),
-                        textcoords="offset points",
-                        color=colour,
-                        va="center",
-                        annotation_clip=False,
-                    )
+            curves = {
+                who: [scale * (1 - line[key] if name == "accuracy" else line[key]) for line in log]
+                for who, key in KEYS[name].items()
+                if log and log[0][key] is not None
+            }
+            for who, values in curves.items():
+                colour = COLOURS[who]
+                higher = values[-1] == max(curve[-1] for curve in curves.values())
+                axes.plot(epochs, values, color=colour, marker=marker, markersize=3, linewidth=1.6)
+                axes.annotate(
+                    f"{who} {values[-1]:.3g}" + ("%" if name == "accuracy" else ""),
+                    (epochs[-1], values[-1]),
+                    xytext=(6, 1 if higher else -1),
+                    textcoords="offset points",
+                    color=colour,
+                    va="bottom" if higher else "top",
+                    annotation_clip=False,
+                )
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
@@ -111,20 +120,15 @@ def mistakes(path: Path, images: Images, rows: Labels, labels: Labels, p: Array,
     wrong = np.flatnonzero(predicted != labels)
     wrong = wrong[np.argsort(-p[wrong, predicted[wrong]], kind="stable")]
     shown = wrong[: GALLERY[0] * GALLERY[1]]
+    height = max(-(-len(shown) // GALLERY[1]), 1)
 
     def draw(figure: "Figure") -> None:
-        grid = figure.subplots(*GALLERY, squeeze=False).ravel()
+        grid = figure.subplots(height, GALLERY[1], squeeze=False).ravel()
         for axes in grid:
             axes.axis("off")
         for axes, at in zip(grid, shown, strict=False):
             _image(axes, images[at])
-            axes.set_title(
-                f"{predicted[at]}, not {labels[at]}",
-                fontsize=9,
-                color=DEV,
-                loc="center",
-                pad=3,
-            )
+            axes.set_title(f"{predicted[at]}, not {labels[at]}", fontsize=9, color=DEV, loc="center", pad=3)
             sure = p[at, predicted[at]]
             axes.text(13.5, 31, f"{sure:.0%} sure · #{rows[at]}", ha="center", color=FAINT, fontsize=7)
         few = "" if len(shown) == len(wrong) else f", the {len(shown)} surest"
@@ -132,7 +136,7 @@ def mistakes(path: Path, images: Images, rows: Labels, labels: Labels, p: Array,
             f"{title}: {len(wrong)} of {len(labels):,} dev images wrong{few}", x=0.01, ha="left", color=INK, fontsize=10
         )
 
-    _save(path, (10, 9.2), draw)
+    _save(path, (10, 0.5 + 1.5 * height), draw)
 
 
 def digit(path: Path, image: NDArray[np.uint8], p: Array, label: int | None, title: str) -> None:

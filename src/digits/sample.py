@@ -1,4 +1,4 @@
-"""Competition-shaped sample data, drawn from the fonts that ship with matplotlib: the kit with no account and no network."""
+"""Competition-shaped sample data, drawn from the fonts that ship with matplotlib: no account and no network needed."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.augment import Deformation, deform
-from digits.data import SAMPLE_SUBMISSION, TEST, TRAIN, mark_sample
+from digits.data import MARKER, SAMPLE_SUBMISSION, TEST, TRAIN, mark_sample
 from digits.files import make_folder, write_whole
 from digits.submission import HEADER
 
@@ -41,6 +41,11 @@ def write_sample(folder: Path, train_images: int = 5_000, test_images: int = 1_0
     _write_table(folder / SAMPLE_SUBMISSION, HEADER.split(","), blank)
 
 
+def drawn(folder: Path) -> bool:
+    """The folder has its sample data already."""
+    return all((folder / name).exists() for name in (MARKER, TRAIN.file, TEST.file, SAMPLE_SUBMISSION))
+
+
 def draw(count: int, glyphs: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
     """Labels (count,) and images (count, 28, 28) of random digits in random fonts and shapes."""
     labels = rng.integers(0, 10, count)
@@ -72,6 +77,8 @@ def draw_glyphs() -> NDArray[np.uint8]:
             )
         canvas.draw()
         row = np.asarray(canvas.buffer_rgba())[..., 0]
+        inked = np.flatnonzero(row.any(axis=1))
+        row = np.roll(row, (GLYPH - 1 - inked[0] - inked[-1]) // 2, axis=0)  # the digits in the middle of their height
         glyphs.append(row.reshape(GLYPH, 10, GLYPH).transpose(1, 0, 2))
     return np.stack(glyphs)
 

@@ -21,6 +21,11 @@ from digits.stats import Score
 Images = NDArray[np.uint8]
 Labels = NDArray[np.intp]
 
+
+class DivergedError(DigitsError):
+    """The loss is no longer finite: the training can't go on."""
+
+
 # What a generator is for; with the seed and the numbers of the epoch, step and shard it says all of its stream. So
 # nothing random is carried from step to step, and a training that goes on needs no generator's state.
 PARAMETERS, ORDER, STEP = range(3)
@@ -97,7 +102,7 @@ class Training:
         return self
 
     def __next__(self) -> Progress:
-        """One step. Raises DigitsError where the loss is no longer finite."""
+        """One step. Raises DivergedError where the loss is no longer finite."""
         if self.step >= self.steps:
             raise StopIteration
         start = time.perf_counter()
@@ -201,7 +206,7 @@ class Training:
     def _check_finite(self, loss: float, lr: float) -> None:
         if not math.isfinite(loss):
             name = self.recipe.optimizer.name
-            raise DigitsError(
+            raise DivergedError(
                 f"the loss is {loss} at step {self.step + 1} of {self.steps} with a learning rate of {lr:g}: the "
                 f"training diverged; lower lr in [optimizer] (try {self.recipe.optimizer.lr / 10:g} with {name}), or "
                 "give [schedule] a longer warmup"

@@ -80,8 +80,9 @@ class Network:
 
     def named_parameters(self) -> Iterator[tuple[str, Array]]:
         """Each parameter with its name, "<layer's number>.<name>", as a view."""
-        for layer, name, _ in self._parameters():
-            yield f"{self.layers.index(layer)}.{name}", getattr(layer, name)
+        for number, layer in enumerate(self.layers):
+            for name in layer.parameter_shapes():
+                yield f"{number}.{name}", getattr(layer, name)
 
     def decays(self) -> Array:
         """A vector like `params`: 1 where weight decay applies (matrices), 0 where it does not (biases)."""

@@ -1,0 +1,362 @@
+"""The command line: parse, call, print. Nothing imports it, and heavy imports wait until a command needs them."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from digits import __version__
+from digits.errors import DigitsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from digits.data import Data
+    from digits.experiment import Experiment
+    from digits.runs import Run
+    from digits.split import Split
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help answers twice as fast
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Kaggle's Digit Recognizer with a neural network in NumPy alone: from train.csv to submission.csv.",
+)
+
+DEFAULT_RECIPE = "mlp"
+
+DataDir = Annotated[Path, typer.Option("--data", help="The folder with train.csv and test.csv.")]
+Submissions = Annotated[Path, typer.Option("--submissions", help="The folder of the runs.")]
+RecipeArgument = Annotated[str, typer.Argument(help="A packaged recipe's name, or a TOML file of your own.")]
+RunArgument = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="A run's id, or the beginning of one; else the newest.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="The seed of everything random in the training.")]
+Dev = Annotated[float, typer.Option(min=0.0, max=0.5, help="The fraction of the labelled images to hold out.")]
+Folds = Annotated[int | None, typer.Option(min=2, help="Hold out one of so many folds instead.")]
+Fold = Annotated[int | None, typer.Option(min=0, help="Which fold to hold out, from 0; goes with --folds.")]
+SplitSeed = Annotated[int, typer.Option(min=0, help="The seed that draws the dev split or the folds.")]
+Full = Annotated[bool, typer.Option("--full", help="Train on all labelled images: then there is no dev score.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Worker threads; the result is the same for any number.", show_default="cores")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout, all else on stderr.")]
+
+DATA = Path("data")
+SUBMISSIONS = Path("submissions")
+
+
+def version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        print(f"digits {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Kaggle's Digit Recognizer with a neural network in NumPy alone: from train.csv to submission.csv."""
+
+
+@app.command()
+def data(
+    data: DataDir = DATA,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="digit-recognizer.zip, or a folder with its files.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Take the files anew, over those that are there.")] = False,
+    own: Annotated[bool, typer.Option("--own", help="These are files of my own, with any number of rows.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Get the competition's data, and check it.
+
+    It is taken from --data if it is there already, else from --from, else from where Kaggle mounts it in a kernel.
+    """
+    from digits.data import acquire
+
+    console = _console(as_json)
+    found = acquire(data, source, replace=replace, own=own, say=lambda line: _say(console, line))
+    _say(console, f"{data}: {len(found.images):,} labelled and {len(found.test_images):,} test images")
+    _say(console, f"{data}: {found.verdict}")
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "kind": found.kind,
+                    "train_images": len(found.images),
+                    "test_images": len(found.test_images),
+                    "sha256": found.sha256,
+                }
+            )
+        )
+
+
+@app.command()
+def train(
+    recipe: RecipeArgument = DEFAULT_RECIPE,
+    seed: Seed = 0,
+    dev: Dev = 0.1,
+    folds: Folds = None,
+    fold: Fold = None,
+    split_seed: SplitSeed = 0,
+    full: Full = False,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run that was interrupted; it keeps its recipe.")
+    ] = None,
+    threads: Threads = None,
+    data: DataDir = DATA,
+    submissions: Submissions = SUBMISSIONS,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe, as a new run.
+
+    The run is a folder under submissions/ with its dev score, weights, predictions, submission.csv and plots. Ctrl-C
+    stops it after the step at hand, and --resume goes on, bit for bit as if nothing had happened.
+    """
+    from digits import data as datasets
+    from digits import experiment, runs
+    from digits import recipe as recipes
+
+    console = _console(as_json)
+    if resume:
+        run = runs.find(submissions, resume)
+        if run.record["status"] == "finished":
+            raise DigitsError(f"the run {run.id} is finished, there is nothing to resume")
+        loaded = datasets.load(data)
+    else:
+        chosen = recipes.load(recipe)
+        split = _split(dev, folds, fold, split_seed, full)
+        loaded = datasets.load(data)
+        run = experiment.begin(chosen, loaded, split, seed, _threads(threads), submissions)
+    _carry_out(run, loaded, submissions, _threads(threads), console)
+    _report(run, console, as_json)
+
+
+@app.command()
+def submission(
+    recipe: RecipeArgument = DEFAULT_RECIPE,
+    seed: Seed = 0,
+    dev: Dev = 0.1,
+    folds: Folds = None,
+    fold: Fold = None,
+    split_seed: SplitSeed = 0,
+    full: Full = False,
+    threads: Threads = None,
+    data: DataDir = DATA,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Where to take the data from if it is not in --data yet.")
+    ] = None,
+    submissions: Submissions = SUBMISSIONS,
+    as_json: Json = False,
+) -> None:
+    """Get the data, train, write submission.csv.
+
+    Only what is needed is done: data that is there is not fetched, and where a finished run of the same recipe, seed,
+    split, data and code is there, nothing is trained.
+    """
+    from digits import experiment
+    from digits import recipe as recipes
+    from digits.data import acquire
+
+    console = _console(as_json)
+    chosen = recipes.load(recipe)
+    split = _split(dev, folds, fold, split_seed, full)
+    loaded = acquire(data, source, say=lambda line: _say(console, line))
+    run = experiment.trained(submissions, chosen, loaded, split, seed)
+    if run is None:
+        run = experiment.begin(chosen, loaded, split, seed, _threads(threads), submissions)
+        _carry_out(run, loaded, submissions, _threads(threads), console)
+    else:
+        _say(console, f"{run.id} is of the same recipe, seed, split, data and code, so nothing is trained")
+        experiment.keep_submission(run, loaded, submissions, _threads(threads))
+    _report(run, console, as_json)
+
+
+@app.command()
+def predict(
+    run: RunArgument = None,
+    threads: Threads = None,
+    data: DataDir = DATA,
+    submissions: Submissions = SUBMISSIONS,
+    as_json: Json = False,
+) -> None:
+    """Predict test.csv anew from a run's weights.
+
+    Its probabilities and submission.csv are written again, and the submission becomes the newest.
+    """
+    from digits import data as datasets
+    from digits import experiment, runs
+
+    console = _console(as_json)
+    found = runs.find(submissions, run)
+    experiment.predict_again(found, datasets.load(data), submissions, _threads(threads))
+    _report(found, console, as_json)
+
+
+@app.command()
+def show(
+    run: RunArgument = None,
+    index: Annotated[int, typer.Option(min=0, help="The image's row in the table, from 0.")] = 0,
+    test: Annotated[bool, typer.Option("--test", help="An image of test.csv, not of train.csv.")] = False,
+    png: Annotated[
+        Path | None, typer.Option(help="Where to put the picture; else into the run's folder.", show_default=False)
+    ] = None,
+    data: DataDir = DATA,
+    submissions: Submissions = SUBMISSIONS,
+    as_json: Json = False,
+) -> None:
+    """Show an image and what a run makes of it.
+
+    That is the prediction, the label where there is one, and the ten probabilities; also as a PNG file.
+    """
+    from digits import data as datasets
+    from digits import experiment, runs
+    from digits.display import picture
+
+    console = _console(as_json)
+    found = runs.find(submissions, run)
+    view = experiment.look_at(found, datasets.load(data), index, test)
+    where = png or found.path(f"{'test' if test else 'train'}-{index}.png")
+    view.draw(where)
+    answer = {
+        "run": found.id,
+        "image": view.title,
+        "prediction": view.prediction,
+        "label": view.label,
+        "probabilities": [round(float(value), 6) for value in view.probabilities],
+        "png": str(where),
+    }
+    if as_json:
+        print(json.dumps(answer))
+        return
+    console.print(picture(view.image, view.probabilities), highlight=False, markup=False, soft_wrap=True)
+    _say(console, f"\n{view.title}, seen by {found.id}")
+    label = "" if view.label is None else f"   label: {view.label}"
+    _say(console, f"prediction: {view.prediction}{label}")
+    _say(console, f"picture: {where}")
+
+
+@app.command()
+def demo(
+    recipe: RecipeArgument = DEFAULT_RECIPE,
+    seed: Seed = 0,
+    threads: Threads = None,
+    data: Annotated[Path, typer.Option("--data", help="The folder for the sample data.")] = DATA / "sample",
+    submissions: Submissions = SUBMISSIONS,
+    as_json: Json = False,
+) -> None:
+    """Do the whole job on sample data.
+
+    The data is drawn from fonts: no account, no network and none of the competition's data is needed. The run is
+    marked as sample data, which no upload accepts.
+    """
+    from digits import data as datasets
+    from digits import experiment, sample
+    from digits import recipe as recipes
+
+    console = _console(as_json)
+    chosen = recipes.load(recipe)
+    split = _split(0.1, None, None, 0, False)
+    if not sample.drawn(data):
+        _say(console, f"drawing sample data from fonts into {data}")
+        sample.write_sample(data)
+    loaded = datasets.load(data)
+    run = experiment.begin(chosen, loaded, split, seed, _threads(threads), submissions)
+    _carry_out(run, loaded, submissions, _threads(threads), console)
+    _report(run, console, as_json)
+
+
+def main() -> None:
+    """The console script: a DigitsError is one line on stderr and exit status 1, a usage error 2."""
+    try:
+        app()
+    except DigitsError as error:
+        print(f"digits: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _console(as_json: bool) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=as_json)
+
+
+def _say(console: "Console", line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _threads(wanted: int | None) -> int:
+    from digits.machine import cores
+
+    return wanted or cores()
+
+
+def _split(dev: float, folds: int | None, fold: int | None, seed: int, full: bool) -> "Split":
+    from digits.split import Split
+
+    if full and folds is not None:
+        raise DigitsError("--full holds out nothing and --folds does: leave one of them out")
+    return Split(0.0 if full or folds is not None else dev, folds, fold, seed)
+
+
+def _carry_out(run: "Run", data: "Data", submissions: Path, threads: int, console: "Console") -> None:
+    """Train and finish a run; end the process where a signal asks for it."""
+    from digits.display import Stop, show_training
+    from digits.experiment import Experiment
+
+    stop = Stop()
+    with stop.listening(), Experiment(run, data, submissions, threads) as experiment:
+        _announce(experiment, console)
+        try:
+            show_training(console, experiment.training, experiment.train(stop), len(experiment.dev_rows))
+            if experiment.complete:
+                experiment.finish()
+                return
+        except DigitsError as error:
+            if run.record["status"] == "failed":
+                raise
+            raise DigitsError(f"{error}; then `digits train --resume {run.id}` goes on") from error
+    step, steps = experiment.training.step, experiment.training.steps
+    _say(console, f"stopped at step {step} of {steps}; go on with: digits train --resume {run.id}")
+    raise typer.Exit(128 + (stop.signal or 0))
+
+
+def _announce(experiment: "Experiment", console: "Console") -> None:
+    run = experiment.run
+    recipe = experiment.recipe
+    _say(console, f"{run.id}: {recipe.description or recipe.name}, {run.record['parameters']:,} parameters")
+    images = f"{len(experiment.train_rows):,} images"
+    if experiment.split.full:
+        _say(console, f"training on all {images}: there is no dev score")
+    else:
+        _say(console, f"training on {images}, {len(experiment.dev_rows):,} held out: {experiment.split}")
+    if experiment.training.step:
+        _say(console, f"going on from step {experiment.training.step} of {experiment.training.steps}")
+
+
+def _report(run: "Run", console: "Console", as_json: bool) -> None:
+    """The end of a command that made or found a finished run."""
+    from digits.experiment import dev_score
+
+    if as_json:
+        print(json.dumps({**run.record, "folder": str(run.folder)}))
+        return
+    score = dev_score(run)
+    rows: list[tuple[str, Any]] = [
+        ("run", run.id),
+        ("dev accuracy", str(score) if score else "none: all labelled images were trained on"),
+        ("training time", f"{run.record['seconds']['train']:.1f} s"),
+        ("submission", run.path("submission.csv")),
+        *(("plot", path) for path in sorted(run.folder.glob("*.png"))),
+    ]
+    if run.sample:
+        rows.append(("note", "sample data: the score says nothing about the competition, and no upload accepts it"))
+    for name, value in rows:
+        _say(console, f"{name:<14} {value}")

@@ -1,0 +1,102 @@
+"""What `cli` shows of a training while it lasts: a progress bar in a terminal, plain lines elsewhere."""
+
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from digits.stats import Score
+from digits.train import Progress as Step
+from digits.train import Record, Training
+
+SHADES = " ░▒▓█"
+BAR = 24  # characters, of a certain probability
+
+
+class Stop:
+    """Whether Ctrl-C or SIGTERM has asked for an end; a second one is not caught any more."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within, a first signal is only noted, so that a step is never cut in half."""
+
+        def note(number: int, _: FrameType | None) -> None:
+            self.signal = number
+            signal.signal(number, before[signal.Signals(number)])
+
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def show_training(console: Console, training: Training, steps: Iterable[Step], dev_images: int) -> None:
+    """Go through the steps of a training and show them."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("loss {task.fields[loss]}  dev {task.fields[dev]}"),
+        TimeRemainingColumn(),
+    )
+    began, from_step = time.monotonic(), None
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=training.steps, loss="", dev="-")
+        for step in steps:
+            from_step = step.step - 1 if from_step is None else from_step
+            bar.update(task, completed=step.step, loss=f"{step.loss:.4f}", description=_where(training, step.step))
+            if step.record:
+                pace = (time.monotonic() - began) / (step.step - from_step)
+                left = "" if console.is_terminal else f"  {_duration(pace * (training.steps - step.step))} left"
+                console.print(_line(training, step.record, dev_images) + left, highlight=False, soft_wrap=True)
+                if step.record.dev_accuracy is not None:
+                    bar.update(task, dev=f"{step.record.dev_accuracy:.2%}")
+
+
+def _where(training: Training, step: int) -> str:
+    epochs = training.recipe.train.epochs
+    word = "iteration" if training.whole else "epoch"
+    return f"{word} {-(-step * epochs // training.steps)}/{epochs}"
+
+
+def _line(training: Training, record: Record, dev_images: int) -> str:
+    parts = [
+        _where(training, record.step),
+        f"loss {record.loss:.4f}",
+        f"train {record.train_accuracy:.4f}",
+    ]
+    if record.dev_accuracy is not None:
+        parts.append(f"dev {Score(round(record.dev_accuracy * dev_images), dev_images)}")
+    return "  ".join([*parts, f"{record.seconds:.1f} s"])
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def picture(image: NDArray[np.uint8], p: NDArray[np.floating]) -> str:
+    """An image (28, 28) as shades, two characters a pixel, with the ten probabilities beside it."""
+    shades = np.array(list(SHADES))[(image.astype(int) * len(SHADES) - 1).clip(0) // 255 % len(SHADES)]
+    lines = ["".join(pixel * 2 for pixel in row) for row in shades]
+    best = int(p.argmax())
+    for digit in range(10):
+        mark = "◀" if digit == best else ""
+        lines[4 + 2 * digit] += f"   {digit} {'█' * round(BAR * float(p[digit])):<{BAR}} {p[digit]:7.2%} {mark}"
+    return "\n".join(line.rstrip() for line in lines)
