@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from digits.errors import DigitsError
 from digits.files import write_whole
-from digits.nn import Array, CheckpointError, DataParallel, Workers, read_arrays, write_arrays
+from digits.nn import Array, CheckpointError, DataParallel, Pixels, Workers, read_arrays, write_arrays
 from digits.predict import network_input, predict
 from digits.recipe import Recipe
 from digits.stats import Score
@@ -95,8 +95,10 @@ class Training:
         self.step = 0
         self.seconds = 0.0
         self._loss, self._correct = 0.0, 0  # sums over the epoch so far
-        self._order: NDArray[np.intp] | None = None
+        # A full batch is in the order of its labels and widths, so that neighbours share their dark pixels.
+        self._order: NDArray[np.intp] = np.lexsort((images.any(axis=1).sum(axis=1), labels))
         self._order_epoch = -1
+        self._pixels: dict[int, tuple[Pixels, Labels]] = {}
 
     def __iter__(self) -> Iterator[Progress]:
         return self
@@ -164,28 +166,26 @@ class Training:
 
     def _loader(self, epoch: int, rows: slice) -> Any:
         """What gives the network the shards of a batch, called in the workers."""
-        order = self._shuffled(epoch)
-        step = self.step
-
-        def load(shard: int, part: slice) -> tuple[Array, Labels, np.random.Generator]:
-            here = slice(rows.start + part.start, rows.start + part.stop)
-            chosen = here if order is None else order[here]
-            return (
-                network_input(self._images[chosen]),
-                self._labels[chosen],
-                generator(self.seed, STEP, step, shard),
-            )
-
-        return load
-
-    def _shuffled(self, epoch: int) -> NDArray[np.intp] | None:
-        """The order of the images in an epoch; None for that of the file."""
         if self.whole:
-            return None
+            return self._load_whole
         if self._order_epoch != epoch:
             self._order = generator(self.seed, ORDER, epoch).permutation(len(self._images))
             self._order_epoch = epoch
-        return self._order
+        batch = self._order[rows]
+        step = self.step
+
+        def load(shard: int, part: slice) -> tuple[Array, Labels, np.random.Generator]:
+            chosen = batch[part]
+            return network_input(self._images[chosen]), self._labels[chosen], generator(self.seed, STEP, step, shard)
+
+        return load
+
+    def _load_whole(self, shard: int, part: slice) -> tuple[Pixels, Labels, np.random.Generator]:
+        """A shard of the full batch, which is the same at every step, so it is made once."""
+        if shard not in self._pixels:
+            chosen = self._order[part]
+            self._pixels[shard] = Pixels(self._images[chosen][..., np.newaxis]), self._labels[chosen]
+        return *self._pixels[shard], generator(self.seed, STEP, self.step, shard)
 
     def _record(self, epoch: int, lr: float) -> Record:
         score, dev_loss = None, None

@@ -1,10 +1,11 @@
 """A neural network in NumPy alone; it knows nothing of digits or of Kaggle."""
 
-from digits.nn.layers import LAYERS, Array, Dense, Dropout, Flatten, Layer, ReLU, Shape
+from digits.nn.layers import LAYERS, Dense, Dropout, Flatten, Layer, ReLU
 from digits.nn.losses import SoftmaxCrossEntropy, softmax
 from digits.nn.network import CheckpointError, Network, read_arrays, write_arrays
 from digits.nn.optim import OPTIMIZERS, SGD, AdamW, Optimizer, Schedule
 from digits.nn.parallel import DataParallel, Workers, probabilities
+from digits.nn.pixels import Array, Pixels, Shape
 
 __all__ = [
     "LAYERS",
@@ -20,6 +21,7 @@ __all__ = [
     "Layer",
     "Network",
     "Optimizer",
+    "Pixels",
     "ReLU",
     "Schedule",
     "Shape",

@@ -11,10 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Shape = tuple[int, ...]
+from digits.nn.pixels import Array, Pixels, Shape
 
 
 @dataclass
@@ -28,7 +26,7 @@ class Layer(ABC):
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        self.input_gradient = True  # the network's first layer has nobody to hand it to
+        self.input_gradient = True  # below the first layer with parameters nobody asks for it
         self._scratch: dict[str, Array] = {}
 
     def build(self, shape: Shape) -> Shape:
@@ -58,6 +56,13 @@ class Layer(ABC):
             kept = self._scratch[key] = np.empty(size, dtype)
         return kept[:size].reshape(shape)
 
+    def scratch_like(self, key: str, x: Array, dtype: Any = None) -> Array:
+        """A scratch array of x's shape whose axes lie in memory in x's order."""
+        dtype = x.dtype if dtype is None else dtype
+        if x.flags.f_contiguous and not x.flags.c_contiguous:
+            return self.scratch(key, x.shape[::-1], dtype).T
+        return self.scratch(key, x.shape, dtype)
+
     def spec(self) -> dict[str, Any]:
         """The layer as a line of a recipe: `{"layer": "dense", "units": 10, ...}`."""
         return {"layer": self.name, **asdict(self)}
@@ -72,7 +77,7 @@ class Flatten(Layer):
     def build(self, shape: Shape) -> Shape:
         return (math.prod(shape),)
 
-    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+    def forward(self, x: Any, rng: np.random.Generator | None = None) -> Any:
         self.shape = x.shape
         return x.reshape(len(x), -1)
 
@@ -86,6 +91,7 @@ class Dense(Layer):
 
     dW = dyᵀ x,  db = the sum of dy over N,  dx = dy W. `init = "he"` draws W from a normal distribution with variance
     2 / D (He et al. 2015, arXiv 1502.01852) and sets b to 0; `init = "uniform"` draws W and b from (-bound, bound).
+    In memory y has its units first, y being a view: sums over N, and the softmax over M, then run along whole rows.
     """
 
     name = "dense"
@@ -118,18 +124,24 @@ class Dense(Layer):
             self.W[...] = rng.uniform(-self.bound, self.bound, self.W.shape)
             self.b[...] = rng.uniform(-self.bound, self.bound, self.b.shape)
 
-    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+    def forward(self, x: Array | Pixels, rng: np.random.Generator | None = None) -> Array:
         self.x = x
-        y = np.matmul(x, self.W.T, out=self.scratch("y", (len(x), self.units), x.dtype))
-        y += self.b
-        return y
+        y = self.scratch("y", (self.units, len(x)), x.dtype)
+        if isinstance(x, Pixels):
+            x.times(self.W, out=y)
+        else:
+            np.matmul(self.W, x.T, out=y)
+        y += self.b[:, np.newaxis]
+        return y.T
 
     def backward(self, dy: Array) -> Array:
-        np.matmul(dy.T, self.x, out=self.dW)
         np.sum(dy, axis=0, out=self.db)
+        if isinstance(self.x, Pixels):
+            return self.x.gradient(dy.T, out=self.dW)
+        np.matmul(dy.T, self.x, out=self.dW)
         if not self.input_gradient:
-            return self.x
-        return np.matmul(dy, self.W, out=self.scratch("dx", self.x.shape, dy.dtype))
+            return dy
+        return np.matmul(self.W.T, dy.T, out=self.scratch("dx", self.x.shape[::-1], dy.dtype)).T
 
 
 @dataclass
@@ -139,12 +151,12 @@ class ReLU(Layer):
     name = "relu"
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
-        self.y = np.maximum(x, 0, out=self.scratch("y", x.shape, x.dtype))
+        self.y = np.maximum(x, 0, out=self.scratch_like("y", x))
         return self.y
 
     def backward(self, dy: Array) -> Array:
-        alive = np.greater(self.y, 0, out=self.scratch("alive", dy.shape, bool))
-        return np.multiply(dy, alive, out=self.scratch("dx", dy.shape, dy.dtype))
+        alive = np.greater(self.y, 0, out=self.scratch_like("alive", self.y, bool))
+        return np.multiply(dy, alive, out=self.scratch_like("dx", dy))
 
 
 @dataclass
@@ -168,14 +180,15 @@ class Dropout(Layer):
             return x
         # Two random bytes a unit are cheaper to draw than a float, and finer than any rate needs.
         dropped = min(round(self.rate * 65536), 65535)
-        keep = np.frombuffer(rng.bytes(2 * x.size), np.uint16).reshape(x.shape) >= dropped
-        self.scale = np.multiply(keep, 65536 / (65536 - dropped), out=self.scratch("scale", x.shape, x.dtype))
-        return np.multiply(x, self.scale, out=self.scratch("y", x.shape, x.dtype))
+        self.scale = self.scratch_like("scale", x)
+        keep = np.frombuffer(rng.bytes(2 * x.size), np.uint16) >= dropped
+        np.multiply(keep, 65536 / (65536 - dropped), out=self.scale.reshape(-1, order="A"))
+        return np.multiply(x, self.scale, out=self.scratch_like("y", x))
 
     def backward(self, dy: Array) -> Array:
         if self.scale is None:
             return dy
-        return np.multiply(dy, self.scale, out=self.scratch("dx", dy.shape, dy.dtype))
+        return np.multiply(dy, self.scale, out=self.scratch_like("dx", dy))
 
 
 LAYERS: dict[str, type[Layer]] = {layer.name: layer for layer in (Dense, Dropout, Flatten, ReLU)}

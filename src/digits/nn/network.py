@@ -11,7 +11,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from digits.nn.layers import LAYERS, Array, Layer, Shape
+from digits.nn.layers import LAYERS, Layer
+from digits.nn.pixels import Array, Pixels, Shape
 
 # What NumPy and zipfile raise between them on a file that is cut short, altered or something else.
 DAMAGE = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
@@ -66,17 +67,21 @@ class Network:
         twin._bind()
         return twin
 
-    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+    def forward(self, images: Array | Pixels, rng: np.random.Generator | None = None) -> Array:
         """Logits (N, K) of images (N, *input_shape); `rng` is given in training, None in prediction."""
+        x: Any = images
         for layer in self.layers:
             x = layer.forward(x, rng)
-        return x
+        logits: Array = x
+        return logits
 
     def backward(self, dlogits: Array) -> None:
         """Fill `grads` from the loss's gradient (N, K) at the logits of the last `forward`."""
         dy = dlogits
         for layer in reversed(self.layers):
             dy = layer.backward(dy)
+            if not layer.input_gradient:
+                break
 
     def named_parameters(self) -> Iterator[tuple[str, Array]]:
         """Each parameter with its name, "<layer's number>.<name>", as a view."""
@@ -126,11 +131,9 @@ class Network:
             setattr(layer, name, self.params[at:end].reshape(shape))
             setattr(layer, f"d{name}", self.grads[at:end].reshape(shape))
             at = end
-        # Nobody asks for the gradient below the first layer that has parameters.
-        for layer in self.layers:
-            layer.input_gradient = False
-            if layer.parameter_shapes():
-                break
+        first = next((layer for layer in self.layers if layer.parameter_shapes()), None)
+        if first:
+            first.input_gradient = False
 
 
 def hyperparameters(layer: Layer) -> dict[str, Any]:

@@ -14,14 +14,13 @@ from typing import Self, TypeVar
 
 import numpy as np
 
-from digits.nn.layers import Array
 from digits.nn.losses import SoftmaxCrossEntropy, softmax
 from digits.nn.network import Network
 from digits.nn.optim import Optimizer
+from digits.nn.pixels import Array, Pixels
 
 T = TypeVar("T")
 
-SHARD_IMAGES = 1024  # at most, so that what a shard moves through memory stays in the cache
 BLOCK_PARAMETERS = 1 << 15  # that are added up and updated at a time: 128 kB of each float32 vector
 PREDICTION_IMAGES = 256  # that are predicted at a time
 
@@ -81,14 +80,14 @@ class DataParallel:
         self._losses: list[SoftmaxCrossEntropy] = []
 
     def slices(self, images: int) -> list[slice]:
-        """The shards of a batch: `shards` of them or as many more as hold SHARD_IMAGES each, as even as can be."""
-        shards = min(max(self.shards, -(-images // SHARD_IMAGES)), images)
+        """The shards of a batch of so many images, as even as can be."""
+        shards = min(self.shards, images)
         return [slice(images * i // shards, images * (i + 1) // shards) for i in range(shards)]
 
     def step(
         self,
         images: int,
-        load: Callable[[int, slice], tuple[Array, Array, np.random.Generator]],
+        load: Callable[[int, slice], tuple[Array | Pixels, Array, np.random.Generator]],
         lr: float,
         number: int,
     ) -> Result:
@@ -105,9 +104,7 @@ class DataParallel:
         def gradients(shard: int) -> Result:
             x, labels, rng = load(shard, shards[shard])
             replica, loss = self._replicas[shard], self._losses[shard]
-            logits = replica.forward(x, rng)
-            correct = int(np.count_nonzero(logits.argmax(axis=1) == labels))
-            result = Result(loss.forward(logits, labels), correct)
+            result = Result(*loss.forward(replica.forward(x, rng), labels))
             replica.backward(loss.backward(images))
             return result
 
