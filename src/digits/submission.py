@@ -18,10 +18,12 @@ def write_submission(path: Path, labels: NDArray[np.integer[Any]], rows: int) ->
     The file is checked against `rows`, the number of rows of test.csv, before it is put in place. Raises DigitsError
     if it does not fit or can't be written; then nothing is changed.
     """
-    text = "\n".join([HEADER, *(f"{number},{label}" for number, label in enumerate(labels, start=1)), ""])
+    import pandas as pd
+
+    table = pd.DataFrame({"ImageId": np.arange(1, len(labels) + 1), "Label": labels})
 
     def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="ascii", newline="\n")
+        table.to_csv(temporary, index=False, lineterminator="\n")
         check_submission(temporary, rows)
 
     write_whole(path, write)

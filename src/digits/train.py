@@ -95,8 +95,7 @@ class Training:
         self.step = 0
         self.seconds = 0.0
         self._loss, self._correct = 0.0, 0  # sums over the epoch so far
-        # A full batch is in the order of its labels and widths, so that neighbours share their dark pixels.
-        self._order: NDArray[np.intp] = np.lexsort((images.any(axis=1).sum(axis=1), labels))
+        self._order: NDArray[np.intp] = _by_rarest_pixel(images) if self.whole else np.arange(count)
         self._order_epoch = -1
         self._pixels: dict[int, tuple[Pixels, Labels]] = {}
 
@@ -211,6 +210,17 @@ class Training:
                 f"training diverged; lower lr in [optimizer] (try {self.recipe.optimizer.lr / 10:g} with {name}), or "
                 "give [schedule] a longer warmup"
             )
+
+
+def _by_rarest_pixel(images: Images) -> NDArray[np.intp]:
+    """An order of images (N, 28, 28) in which neighbours share their dark pixels, as `Pixels` likes it.
+
+    Sorted by how often each one's rarest lit pixel is lit among all: the first light rare pixels, the last none.
+    """
+    lit = images.reshape(len(images), -1) > 0
+    often = lit.sum(axis=0)
+    rarest = [int(often[pixels].min(initial=len(images))) for pixels in lit]
+    return np.argsort(rarest, kind="stable")
 
 
 def record_table(record: Record) -> dict[str, Any]:

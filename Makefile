@@ -1,0 +1,73 @@
+# Every target sets up what it needs. GNU make 3.81 (macOS) will do.
+
+RECIPE   ?= mlp
+SEED     ?= 0
+DATA_DIR ?= data
+PYTHON   ?= python3
+FROM     ?=
+RUN      ?=
+INDEX    ?= 100
+
+VENV   := .venv
+DIGITS := $(VENV)/bin/digits
+PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+RUN_TIME := $(VENV)/.run-time
+DEV      := $(VENV)/.dev
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data train submission show demo test lint bench clean
+
+help:
+	@echo "make TARGET [VARIABLE=value ...]"
+	@echo
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  RECIPE=$(RECIPE)  a recipe's name, or a file of your own: RECIPE=path.toml"
+	@echo "  SEED=$(SEED)  RUN=<id of a run>  DATA_DIR=$(DATA_DIR)  FROM=<digit-recognizer.zip, or a folder>"
+
+setup: $(RUN_TIME) ## make .venv and install the kit into it (the others do this by themselves)
+
+data: $(RUN_TIME) ## get the competition's data into DATA_DIR and check it (FROM=zip or folder)
+	@$(DIGITS) data --data "$(DATA_DIR)" $(if $(FROM),--from "$(FROM)")
+
+train: data ## train RECIPE with SEED, a new run (RUN=id goes on with one that was stopped)
+	@$(DIGITS) train "$(RECIPE)" --seed $(SEED) --data "$(DATA_DIR)" $(if $(RUN),--resume "$(RUN)")
+
+submission: $(RUN_TIME) ## write submission.csv of RECIPE, getting the data and training if need be
+	@$(DIGITS) submission "$(RECIPE)" --seed $(SEED) --data "$(DATA_DIR)" $(if $(FROM),--from "$(FROM)")
+
+show: $(RUN_TIME) ## show the image in row INDEX and what RUN (the newest) makes of it
+	@$(DIGITS) show $(RUN) --index $(INDEX) --data "$(DATA_DIR)"
+
+demo: $(RUN_TIME) ## the whole job on sample data: no account, no download
+	@$(DIGITS) demo "$(RECIPE)" --seed $(SEED)
+
+test: $(DEV) ## run the tests
+	@$(VENV)/bin/pytest
+
+lint: $(DEV) ## check style and types
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check --quiet
+	@$(VENV)/bin/mypy
+
+bench: $(RUN_TIME) ## time the kit against its peers on this machine
+	@$(VENV)/bin/python scripts/bench.py --data "$(DATA_DIR)"
+
+clean: ## remove .venv, caches and sample data; data and runs stay
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis data/sample submissions/*-sample
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf src/*.egg-info
+
+$(RUN_TIME): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "digits needs Python 3.11 or newer: make PYTHON=<path of one> $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "setting up $(VENV)"
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) pip
+	@$(PIP) --editable .
+	@touch $@
+
+$(DEV): $(RUN_TIME)
+	@$(PIP) --group dev
+	@touch $@
