@@ -1,7 +1,7 @@
-"""A stub of Kaggle's API on 127.0.0.1, for tests that run the real `kaggle` package over real HTTP.
+"""A stub of Kaggle's API on 127.0.0.1, for tests that run the real `kaggle` package over HTTP.
 
-Ask for the fixture `kaggle_stub`: the API is up, the package in this process calls it, HOME is an empty folder,
-and the environment holds a token that the stub accepts. A test sets the stub's state and reads it back:
+Ask for the fixture `kaggle_stub`: the API is up, the package in this process calls it, HOME is an empty
+folder, and the environment holds a token that the stub accepts. A test sets the stub's state and reads it:
 
     def test_submit(kaggle_stub):
         kaggle_stub.competition["userHasEntered"] = False    # a field of the API's answer, by its name there
@@ -12,9 +12,9 @@ and the environment holds a token that the stub accepts. A test sets the stub's 
         assert [row["description"] for row in kaggle_stub.submissions] == ["m"]  # oldest first
         assert kaggle_stub.calls("CreateSubmission") == 1
 
-A fault strikes before the call has its effect; with `after=True` it strikes after it, so that the answer is lost.
-Calls are named by the API's method, with PUT and GET for the file storage. `kaggle_stub.reasons[method]` makes
-Kaggle refuse a call for good, as it does when a phone number is not verified.
+A fault strikes before the call has its effect; with `after=True` it strikes after it, so that the answer is
+lost. Calls are named by the API's method, with PUT and GET for the file storage. `kaggle_stub.reasons[name]`
+makes Kaggle refuse a call for good, as it does when a phone number is not verified.
 
 A command in another process reaches the same stub with `kaggle_stub.environment()`:
 
@@ -133,12 +133,12 @@ class _Reply:
 def make_archive(**members: str) -> bytes:
     """A zip as Kaggle serves the competition's data, with these texts, by the name without its .csv."""
     texts = {
-        "train": "label,pixel0\n" + "".join(f"{row % 10},{row * 7919 % 256}\n" for row in range(4000)),
-        "test": "pixel0\n" + "".join(f"{row * 104729 % 256}\n" for row in range(2000)),
+        "train": "label,pixel0\n" + "".join(f"{row % 10},{row * row % 251}\n" for row in range(20_000)),
+        "test": "pixel0\n" + "".join(f"{row * row % 241}\n" for row in range(2000)),
         "sample_submission": "ImageId,Label\n" + "".join(f"{row},0\n" for row in range(1, 2001)),
     } | members
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         for name, text in texts.items():
             archive.writestr(f"{name}.csv", text)
     return file.getvalue()
@@ -337,7 +337,7 @@ class KaggleStub:
             if self._hidden.get(row["ref"], 0) > 0:
                 self._hidden[row["ref"]] -= 1
             else:
-                shown.append(row)
+                shown.append(_shown(row))
         return shown
 
     def _page(self, body: Any, name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -355,7 +355,7 @@ class KaggleStub:
                 row |= {"status": "ERROR", "errorDescription": self.error}
             elif self.score is not None:
                 row |= {"status": "COMPLETE", "publicScore": self.score}
-        return _json({key: value for key, value in row.items() if value is not None})
+        return _json(_shown(row))
 
     def _limits(self) -> dict[str, Any]:
         allowed = self.competition["maxDailySubmissions"]
@@ -397,6 +397,11 @@ class KaggleStub:
             return _Reply(416, b"", headers={"Content-Range": f"bytes */{len(content)}"})
         where = f"bytes {start}-{len(content) - 1}/{len(content)}"
         return _Reply(206, content[start:], "application/zip", common | {"Content-Range": where})
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A submission as Kaggle sends it, without the fields that are at their default."""
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def refusal(status: int, message: str, headers: dict[str, str]) -> _Reply:

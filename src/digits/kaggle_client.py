@@ -41,7 +41,7 @@ SETTINGS = "https://www.kaggle.com/settings"
 ARCHIVE = f"{COMPETITION}.zip"
 MEMBERS = ("train.csv", "test.csv", "sample_submission.csv")
 LARGEST_MEMBER = 1 << 30  # bytes unpacked; the competition's largest file has 77 million
-CHUNK = 1 << 20  # bytes
+CHUNK = 1 << 14  # bytes; a connection that breaks loses the chunk that it broke in
 
 PAGE_SIZE = 200  # rows a page, the most that Kaggle gives
 LONGEST_PAUSE = 60.0  # seconds; whoever has to wait longer is better told so than kept waiting
@@ -334,6 +334,8 @@ class KaggleClient:
             content_length=len(content),
             last_modified_epoch_seconds=modified,
         )
+        if not slot.create_url:
+            raise _web_page()
         self._connection.storage("PUT", slot.create_url, expect=(200, 201), data=content)
         return str(slot.token)
 
@@ -654,19 +656,15 @@ class _Connection:
 
     def _explain_status(self, response: Any) -> KaggleError:
         status = int(response.status_code)
+        with contextlib.closing(response):
+            reason = self._quote(_reason(response))
         if response.history:
             return _storage_refused(response)
         if status == 401:
             return self._not_accepted()
-        if status == 407:
-            return KaggleError(
-                "The proxy wants a password",
-                "put it into HTTPS_PROXY, as in http://user:password@host:port",
-                status=status,
-            )
         if status in (408, 429) or status >= 500:
             return _overloaded(status, _retry_after(response.headers))
-        return _refused(status, self._quote(_reason(response)))
+        return _refused(status, reason)
 
     def _quote(self, text: str) -> str:
         """A text of Kaggle's in one line of bearable length, with no markup, signed address or secret."""
@@ -847,6 +845,9 @@ def _refused(status: int, reason: str) -> KaggleError:
     elif status == 404:
         what = f"Kaggle does not know what was asked for ({reason or COMPETITION})"
         remedy = f"see whether {PAGE} opens in a browser, then run this again"
+    elif status == 407:
+        what = "The proxy wants a password"
+        remedy = "put it into HTTPS_PROXY, as in http://user:password@host:port, then run this again"
     elif re.search(r"daily\s+submission|submission\s+(allowance|limit)", reason, re.IGNORECASE):
         return _used_up(_next_day())
     else:
