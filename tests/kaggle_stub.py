@@ -70,6 +70,10 @@ class Fault:
     keep: float = 0.5
     with_length: bool = True
 
+    def __str__(self) -> str:
+        what = [self.way, str(self.status) if self.way == "answer" else "", self.message, self.page or ""]
+        return " ".join(part for part in [*what, "late" if self.after else ""] if part)
+
 
 def answer(status: int, message: str = "", *, after: bool = False, **headers: str) -> Fault:
     """An answer with this HTTP status, and a reason where Kaggle puts it; headers as in `Retry_After="7"`."""

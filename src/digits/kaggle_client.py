@@ -241,6 +241,8 @@ class KaggleClient:
 
         Raises DigitsError if the file can't be read, or if there is no submission, or no knowing if there is.
         """
+        if not message.strip():
+            raise ValueError("a submission is known by its message, which is empty")
         try:
             content, modified = csv.read_bytes(), int(csv.stat().st_mtime)
         except OSError as error:
@@ -290,7 +292,7 @@ class KaggleClient:
         part = self._connection.again(lambda: self._fetch(folder, progress))
         with _on_disk(target):
             try:
-                check_archive(part)
+                _check_archive(part, f"The {ARCHIVE} that came")
             except DigitsError:
                 part.unlink()
                 raise
@@ -363,14 +365,14 @@ class KaggleClient:
 
     def _search_after(self, trouble: KaggleError, message: str, known: frozenset[int]) -> Submission | None:
         """The submission that was made although the answer said otherwise, or got lost."""
-        if not trouble.passing:
-            with contextlib.suppress(KaggleError):
-                return self._look_for(message, known, looks=1)
-            return None
-        self._say(f"{trouble.what}; looking whether the submission arrived")
+        refused = trouble.status is not None and not trouble.passing
+        if not refused:
+            self._say(f"{trouble.what}; looking whether the submission arrived")
         try:
-            return self._look_for(message, known, LOOKS)
+            return self._look_for(message, known, looks=1 if refused else LOOKS)
         except KaggleError as blind:
+            if refused:
+                return None
             raise KaggleError(
                 f"Whether the submission arrived is not known ({trouble.what}, then {blind.what})",
                 "run the same command again, it looks for the submission before it sends anything",
@@ -426,26 +428,30 @@ class KaggleClient:
 
 def check_archive(path: Path) -> None:
     """Raise DigitsError unless the file is a sound zip with the competition's CSVs, of a sane size."""
+    if not path.exists():
+        raise DigitsError(f"{path} is missing: get it with `digits data`, or from {PAGE}/data")
+    _check_archive(path, str(path))
+
+
+def _check_archive(path: Path, name: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
-            _check_members(path, archive)
+            _check_members(archive, name)
             damaged = archive.testzip()
-    except FileNotFoundError:
-        raise DigitsError(f"{path} is missing: get it with `digits data`, or from {PAGE}/data") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError):
-        damaged = "it"
+        damaged = "all of it"
     if damaged:
         raise DigitsError(
-            f"{path} is no sound zip file ({damaged} is damaged): run this again to get it anew"
+            f"{name} is no sound zip file ({damaged} is damaged): run this again to get it anew"
         )
 
 
-def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+def _check_members(archive: zipfile.ZipFile, name: str) -> None:
     sizes = {PurePosixPath(member.filename).name: member.file_size for member in archive.infolist()}
-    for name in MEMBERS:
-        if not 0 < sizes.get(name, 0) <= LARGEST_MEMBER:
-            found = f"{name} of {sizes[name]:,} bytes" if name in sizes else f"no {name}"
-            raise DigitsError(f"{path} holds {found}: get the competition's zip from {PAGE}/data")
+    for member in MEMBERS:
+        if not 0 < sizes.get(member, 0) <= LARGEST_MEMBER:
+            found = f"{member} of {sizes[member]:,} bytes" if member in sizes else f"no {member}"
+            raise DigitsError(f"{name} holds {found}: get the competition's zip from {PAGE}/data")
 
 
 class _Connection:
