@@ -8,6 +8,8 @@ import pytest
 from digits.data import Data, load
 from digits.sample import write_sample
 
+pytest_plugins = ("kaggle_stub",)
+
 ROOT = Path(__file__).parent.parent
 REAL_ZIP = Path(os.environ.get("DIGITS_REAL_ZIP", ROOT.parent / "shared" / "digit-recognizer" / "digit-recognizer.zip"))
 

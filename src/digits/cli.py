@@ -343,7 +343,7 @@ def _announce(experiment: "Experiment", console: "Console") -> None:
 
 def _report(run: "Run", console: "Console", as_json: bool) -> None:
     """The end of a command that made or found a finished run."""
-    from digits.experiment import dev_score
+    from digits.runs import dev_score
 
     if as_json:
         print(json.dumps({**run.record, "folder": str(run.folder)}))

@@ -249,12 +249,6 @@ def check_same_data(run: Run, data: Data) -> None:
         )
 
 
-def dev_score(run: Run) -> Score | None:
-    """The run's dev score, None where it has none (yet)."""
-    table = (run.record.get("scores") or {}).get("dev")
-    return Score(table["correct"], table["images"]) if table else None
-
-
 def _write_predictions(run: Run, network: Network, data: Data, workers: Workers) -> None:
     """Write the test images' probabilities and the submission."""
     p = predict(network, data.test_images, workers)

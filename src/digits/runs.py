@@ -12,6 +12,7 @@ from typing import Any
 
 from digits.errors import DigitsError
 from digits.files import make_folder, mendable, write_json, write_whole
+from digits.stats import Score
 
 FORMAT = 1  # of run.json; a newer one is not understood
 NEWEST = "submission.csv"  # under submissions/, a copy of the newest run's
@@ -194,3 +195,9 @@ def publish(run: Run, submissions: Path) -> Path | None:
     newest = submissions / NEWEST
     write_whole(newest, lambda temporary: temporary.write_bytes(content))
     return newest
+
+
+def dev_score(run: Run) -> Score | None:
+    """The run's dev score, None where it has none (yet)."""
+    table = (run.record.get("scores") or {}).get("dev")
+    return Score(table["correct"], table["images"]) if table else None
