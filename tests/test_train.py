@@ -48,7 +48,9 @@ Start = Callable[..., Training]
 def start(sample_data: Data) -> Start:
     """`start(recipe)` is the training of it on 90 images of the sample data, judged on 40 others."""
 
-    def start(recipe: Recipe, seed: int = 0, workers: Workers | None = None, images: int = 90, dev: int = 40) -> Training:
+    def start(
+        recipe: Recipe, seed: int = 0, workers: Workers | None = None, images: int = 90, dev: int = 40
+    ) -> Training:
         some, judged = slice(0, images), slice(500, 500 + dev)
         of = sample_data.images, sample_data.labels
         return Training(recipe, *(x[some] for x in of), *(x[judged] for x in of), seed, workers or Workers(1))

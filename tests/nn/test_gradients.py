@@ -47,7 +47,9 @@ CASES = {
     "flatten": Case((Flatten(),), (4, 3, 2)),
     "linear network": Case((Flatten(), Dense(3)), (4, 3, 1)),
     "tutorial's network": Case((Flatten(), Dense(5, init="uniform"), ReLU(), Dense(5, init="uniform")), (4, 3, 1)),
-    "perceptron": Case((Flatten(), Dense(8), ReLU(), Dropout(0.3), Dense(6), ReLU(), Dropout(0.2), Dense(4)), (3, 3, 1)),
+    "perceptron": Case(
+        (Flatten(), Dense(8), ReLU(), Dropout(0.3), Dense(6), ReLU(), Dropout(0.2), Dense(4)), (3, 3, 1)
+    ),
     "dropout first": Case((Dropout(0.2), Flatten(), Dense(4), ReLU(), Dense(3)), (3, 3, 2)),
 }
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digits.nn import LAYERS, Dense, Dropout, Flatten, Layer, Network, ReLU
@@ -81,6 +81,7 @@ def test_dropout_is_nothing_in_prediction() -> None:
     np.testing.assert_array_equal(dropout.backward(x), x)
 
 
+@settings(deadline=None)
 @given(rate=st.floats(0, 1, exclude_max=True))
 def test_any_rate_below_1_gives_finite_numbers(rate: float) -> None:
     y = Dropout(rate).forward(np.ones((3, 7), np.float32), np.random.default_rng(0))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digits.nn import OPTIMIZERS, SGD, AdamW, Array, Optimizer, Schedule
@@ -68,6 +68,7 @@ optimizers = pytest.mark.parametrize(
 
 
 @optimizers
+@settings(deadline=None)
 @given(cut=st.integers(0, 20))
 def test_an_update_of_slices_is_the_update_of_the_whole_bit_for_bit(optimizer: Optimizer, cut: int) -> None:
     rng = np.random.default_rng(0)
@@ -158,6 +159,7 @@ def test_schedules_by_hand(schedule: Schedule, wanted: list[float]) -> None:
     assert all(type(multiple) is float for multiple in multiples)
 
 
+@settings(deadline=None)
 @given(
     name=st.sampled_from(["constant", "step", "exponential", "cosine", "one-cycle"]),
     warmup=st.floats(0, 0.9),

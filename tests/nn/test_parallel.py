@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digits.machine import single_threaded_blas
@@ -65,6 +65,7 @@ def trained(
     return parallel
 
 
+@settings(deadline=None)
 @given(images=st.integers(1, 500), shards=st.integers(1, 16))
 def test_shards_are_an_even_partition_of_the_batch(images: int, shards: int) -> None:
     parallel = DataParallel(perceptron(), SoftmaxCrossEntropy(), SGD(), Workers(1), shards)
@@ -234,7 +235,7 @@ def test_work_comes_back_in_order_whichever_is_done_first() -> None:
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_an_error_in_a_worker_is_raised_in_the_caller(threads: int) -> None:
-    def load(shard: int, part: slice) -> tuple[Array, Array, np.random.Generator]:
+    def load(shard: int, _: slice) -> tuple[Array, Array, np.random.Generator]:
         raise ZeroDivisionError(f"shard {shard}")
 
     with Workers(threads) as workers:
