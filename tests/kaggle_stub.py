@@ -470,9 +470,7 @@ class _Handler(BaseHTTPRequestHandler):
         match fault.way:
             case "answer":
                 told = fault.message or f"Error {fault.status}"
-                content = (
-                    refusal(fault.status, told, headers).body if fault.page is None else fault.page.encode()
-                )
+                content = refusal(fault.status, told, headers).body if fault.page is None else fault.page.encode()
                 self._send(_Reply(fault.status, content, fault.content_type, dict(fault.headers)))
             case "drop":
                 self.close_connection = True

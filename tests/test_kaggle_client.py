@@ -246,9 +246,7 @@ def test_credentials_that_kaggle_does_not_accept_are_named_by_their_place(
         "oauth_to_renew": "the sign-in of `kaggle auth login`",
     }.get(source.__name__, "kaggle.json")
     assert place in message
-    assert (
-        "kaggle auth login" if "oauth" in source.__name__ else "https://www.kaggle.com/settings/api"
-    ) in message
+    assert ("kaggle auth login" if "oauth" in source.__name__ else "https://www.kaggle.com/settings/api") in message
 
 
 def test_without_credentials_the_steps_to_get_some_are_told(
@@ -320,9 +318,7 @@ def test_a_renewed_sign_in_that_cannot_be_saved_is_told(monkeypatch: pytest.Monk
     assert "Read-only file system" in message_of(sign_in)
 
 
-@pytest.mark.parametrize(
-    "fault", [answer(500), answer(503), answer(429), html(), drop(), reset(), hang()], ids=str
-)
+@pytest.mark.parametrize("fault", [answer(500), answer(503), answer(429), html(), drop(), reset(), hang()], ids=str)
 def test_signing_in_is_tried_again(fault: Fault, kaggle_stub: KaggleStub) -> None:
     kaggle_stub.fail("IntrospectToken", fault)
     said: list[str] = []
@@ -363,9 +359,7 @@ def test_another_process_reaches_the_stub_and_prints_its_own_words_alone(
 
 
 def test_the_real_package_can_be_imported_afterwards(kaggle_stub: KaggleStub) -> None:
-    program = (
-        "import digits.kaggle_client as c; c.KaggleClient(); import kaggle; print(type(kaggle.api).__name__)"
-    )
+    program = "import digits.kaggle_client as c; c.KaggleClient(); import kaggle; print(type(kaggle.api).__name__)"
     ran = subprocess.run(
         [sys.executable, "-c", program],
         env=kaggle_stub.environment(),
@@ -424,18 +418,14 @@ def test_the_states_of_a_submission(kaggle_stub: KaggleStub) -> None:
     assert (refused.file_name, refused.submitted_by) == ("submission.csv", USERNAME)
 
 
-@pytest.mark.parametrize(
-    ("text", "score"), [("0.5", 0.5), ("", None), (None, None), ("n/a", None), ("nan", None)]
-)
+@pytest.mark.parametrize(("text", "score"), [("0.5", 0.5), ("", None), (None, None), ("n/a", None), ("nan", None)])
 def test_scores_are_texts(text: str | None, score: float | None, kaggle_stub: KaggleStub) -> None:
     kaggle_stub.add_submission("m", publicScore=text)
     assert sign_in().submissions()[0].public_score == score
 
 
 def test_a_list_whose_pages_never_end_does(kaggle_stub: KaggleStub) -> None:
-    kaggle_stub.fail(
-        "ListSubmissions", garbage('{"submissions": [{"ref": 1}], "nextPageToken": "7"}'), times=9
-    )
+    kaggle_stub.fail("ListSubmissions", garbage('{"submissions": [{"ref": 1}], "nextPageToken": "7"}'), times=9)
     assert [one.ref for one in sign_in().submissions()] == [1]
 
 
@@ -720,9 +710,7 @@ TROUBLED_STEPS = [
 
 
 @pytest.mark.parametrize(("step", "fault"), TROUBLED_STEPS, ids=str)
-def test_an_upload_with_trouble_arrives_once(
-    step: str, fault: Fault, kaggle_stub: KaggleStub, csv: Path
-) -> None:
+def test_an_upload_with_trouble_arrives_once(step: str, fault: Fault, kaggle_stub: KaggleStub, csv: Path) -> None:
     kaggle_stub.fail(step, fault)
     client = sign_in(fault=fault)
     kaggle_stub.add_submission("another")
@@ -744,9 +732,7 @@ def test_a_submission_whose_answer_is_lost_is_looked_for_until_it_is_listed(
     assert said == ["The connection to Kaggle was cut off; looking whether the submission arrived"]
 
 
-def test_an_upload_is_not_sent_again_before_the_list_has_been_read(
-    kaggle_stub: KaggleStub, csv: Path
-) -> None:
+def test_an_upload_is_not_sent_again_before_the_list_has_been_read(kaggle_stub: KaggleStub, csv: Path) -> None:
     client = sign_in()
     kaggle_stub.fail("CreateSubmission", drop())
     client.submit(csv, MESSAGE)
@@ -763,9 +749,7 @@ def test_a_list_that_cannot_be_read_leaves_it_open_and_the_next_call_settles_it(
     kaggle_stub.fail("CreateSubmission", drop(after=True))
     kaggle_stub.fail("ListSubmissions", slow(0), *[answer(503)] * (1 + RETRIES))
     message = message_of(lambda: client.submit(csv, MESSAGE))
-    assert message.startswith(
-        "Whether the submission arrived is not known (The connection to Kaggle was cut off, "
-    )
+    assert message.startswith("Whether the submission arrived is not known (The connection to Kaggle was cut off, ")
     assert "run the same command again" in message
     assert client.submit(csv, MESSAGE).ref == kaggle_stub.submissions[0]["ref"]
     assert len(kaggle_stub.submissions) == 1
@@ -846,9 +830,7 @@ def test_an_upload_that_never_works_is_told(fault: Fault, kaggle_stub: KaggleStu
     assert kaggle_stub.submissions == []
 
 
-def test_a_file_that_cannot_be_read_is_told_before_anything_is_sent(
-    kaggle_stub: KaggleStub, tmp_path: Path
-) -> None:
+def test_a_file_that_cannot_be_read_is_told_before_anything_is_sent(kaggle_stub: KaggleStub, tmp_path: Path) -> None:
     client = sign_in()
     assert "can't be read" in message_of(lambda: client.submit(tmp_path / "none.csv", MESSAGE))
     assert kaggle_stub.names == ["IntrospectToken"]
@@ -1026,9 +1008,7 @@ def test_a_truncated_download_that_does_not_tell_is_noticed(kaggle_stub: KaggleS
 
 @pytest.mark.parametrize("step", ["DownloadDataFiles", "GET"])
 @pytest.mark.parametrize("fault", PASSING, ids=str)
-def test_a_download_with_trouble_comes_whole(
-    step: str, fault: Fault, kaggle_stub: KaggleStub, tmp_path: Path
-) -> None:
+def test_a_download_with_trouble_comes_whole(step: str, fault: Fault, kaggle_stub: KaggleStub, tmp_path: Path) -> None:
     kaggle_stub.fail(step, fault)
     assert sign_in(fault=fault).download(tmp_path).read_bytes() == kaggle_stub.archive
 

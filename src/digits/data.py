@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,14 +100,21 @@ def load(folder: Path) -> Data:
 
 
 def acquire(
-    folder: Path, source: Path | None = None, *, replace: bool = False, own: bool = False, say: Say = print
+    folder: Path,
+    source: Path | None = None,
+    *,
+    replace: bool = False,
+    own: bool = False,
+    say: Say,
+    download: Callable[[Path], Path],
 ) -> Data:
-    """Have the data in `folder`: what is there already, else from `source` (a zip or folder), else from Kaggle's mount.
+    """Have the data in `folder`: what is there, else from `source` (a zip or folder), Kaggle's mount, or its API.
 
     Files are checked before they are put in place, and one that is there stays unless `replace`. `own` marks the data
-    as the user's own, with any number of rows. `say` is told in one line what is done.
+    as the user's own, with any number of rows. `say` is told in one line what is done. `download` is called where
+    nothing else has the data, with a folder of its own, and returns the path of the zip.
 
-    Raises DigitsError as `load` does, and where the data is nowhere to be had, with what to do.
+    Raises DigitsError as `load` does, and where the data can't be had, with what to do.
     """
     make_folder(folder)
     present = [name for name in (TRAIN.file, TEST.file) if _exists(folder, name)]
@@ -116,10 +123,14 @@ def acquire(
             say(f"{folder} has the files already, so {source} is left alone (--replace takes it)")
     else:
         source = source or next((place for place in KAGGLE_INPUTS if place.is_dir()), None)
-        if source is None:
-            raise DigitsError(_nowhere(folder, present))
-        say(f"taking the files from {source}")
-        _take(source, folder, replace)
+        if source:
+            say(f"taking the files from {source}")
+            _take(source, folder, replace)
+        else:
+            say("downloading the files from Kaggle")
+            downloads = folder / ".download"  # kept until the files are in place, so that the next call can go on
+            _take(download(downloads), folder, replace)
+            shutil.rmtree(downloads, ignore_errors=True)
     if own:
         write_json(folder / MARKER, {"kind": "own"})
     data = load(folder)
@@ -148,15 +159,6 @@ def _find(folder: Path, name: str) -> Path:
     """The file, or the same one packed with gzip."""
     packed = folder / f"{name}.gz"
     return packed if packed.exists() and not (folder / name).exists() else folder / name
-
-
-def _nowhere(folder: Path, present: Sequence[str]) -> str:
-    missing = " and ".join(name for name in (TRAIN.file, TEST.file) if name not in present)
-    return (
-        f"{missing} not found in {folder}: download digit-recognizer.zip from "
-        "https://www.kaggle.com/competitions/digit-recognizer/data and run "
-        "`make data FROM=digit-recognizer.zip` (`make demo` needs no data)"
-    )
 
 
 def _read(path: Path, table: Table, folder: Path) -> _Values:
