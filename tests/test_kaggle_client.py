@@ -371,29 +371,30 @@ def test_signing_in_says_what_fails(kaggle_stub: KaggleStub) -> None:
 
 
 PROGRAM = """
-import sys
+import pathlib, sys
 import digits.kaggle_client as client
 early = [name for name in ("kaggle", "kagglesdk", "requests") if name in sys.modules]
 with client.KaggleClient() as kaggle:
+    kaggle.submit(pathlib.Path("submission.csv"), "m")
+    kaggle.download(pathlib.Path("data"))
     print(early, len(kaggle.submissions()), "kaggle" in sys.modules)
 """
 
 
 def test_another_process_reaches_the_stub_and_prints_its_own_words_alone(
-    kaggle_stub: KaggleStub, tmp_path: Path
+    kaggle_stub: KaggleStub, tmp_path: Path, csv: Path
 ) -> None:
     """HOME can't be used, and VERBOSE, which has the package print its requests with the token, is set."""
-    kaggle_stub.add_submission("m")
-    nowhere = write(tmp_path / "file", "") / "home"
-    environment = kaggle_stub.environment() | {"HOME": str(nowhere), "VERBOSE": "1"}
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM],
-        env=environment,
+        cwd=csv.parent,
+        env=kaggle_stub.environment() | {"HOME": str(csv / "home"), "VERBOSE": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert (ran.stdout, ran.stderr, ran.returncode) == ("[] 1 False\n", "", 0)
+    assert (tmp_path / "data/digit-recognizer.zip").read_bytes() == kaggle_stub.archive
 
 
 def test_the_real_package_can_be_imported_afterwards(kaggle_stub: KaggleStub) -> None:
@@ -1215,7 +1216,7 @@ def dying_after(calls: int | None) -> Iterator[None]:
         yield
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(script=SCRIPTS, lag=st.integers(0, 3), deaths=DEATHS)
 def test_whatever_happens_there_is_one_submission(
     script: list[Fault | None], lag: int, deaths: list[int | None]
@@ -1239,7 +1240,7 @@ def test_whatever_happens_there_is_one_submission(
         assert stub.uploaded(row["blob"]) == CSV.encode()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(script=SCRIPTS, rooms=st.lists(st.integers(0, 20_000), max_size=4), deaths=DEATHS)
 def test_whatever_happens_no_file_is_half_written(
     script: list[Fault | None], rooms: list[int], deaths: list[int | None]
