@@ -315,9 +315,7 @@ def test_secrets_that_kaggle_repeats_are_not_repeated(
     assert "is odd" in told
 
 
-def test_the_packages_own_verbose_prints_nothing(
-    monkeypatch: pytest.MonkeyPatch, csv: Path, tmp_path: Path
-) -> None:
+def test_the_packages_own_verbose_prints_nothing(monkeypatch: pytest.MonkeyPatch, csv: Path, tmp_path: Path) -> None:
     """It would print every request, token and all, if the package were imported before with VERBOSE set."""
     monkeypatch.setattr(kaggle_client._import_kaggle().KaggleApi, "args", ["--verbose"])
     client = sign_in()

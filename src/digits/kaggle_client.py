@@ -246,9 +246,7 @@ class KaggleClient:
         try:
             content, modified = csv.read_bytes(), int(csv.stat().st_mtime)
         except OSError as error:
-            raise DigitsError(
-                f"{csv} can't be read ({error.strerror or error.errno}): write it anew"
-            ) from error
+            raise DigitsError(f"{csv} can't be read ({error.strerror or error.errno}): write it anew") from error
         before = self.submissions()
         existing = _newest_named(message, before)
         if existing and not again:
