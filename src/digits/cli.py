@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -206,12 +208,17 @@ def submit(
     def say(line: str) -> None:
         _say(console, line)
 
+    def preflight() -> None:
+        """Don't let a long training end in front of a closed door."""
+        with KaggleClient(say) as client:
+            client.check_may_submit()
+
     loaded = _acquire(data, source, console, recipe)
     if run:
         found = runs.find(submissions, run)
     else:
         split = _split(0.1, None, None, 0, False)
-        found = _finished(recipe, seed, split, loaded, submissions, _threads(threads), console)
+        found = _finished(recipe, seed, split, loaded, submissions, _threads(threads), console, preflight)
     submitting.check_run(found, loaded.sha256[TEST.file])
     say(f"{found.id}: submission.csv is sound")
     with found.lock(), KaggleClient(say) as client:
@@ -240,9 +247,7 @@ def submit(
 
 @app.command()
 def leaderboard(
-    sync: Annotated[
-        bool, typer.Option("--sync", help="Read all your submissions and scores from Kaggle first.")
-    ] = False,
+    sync: Annotated[bool, typer.Option("--sync", help="Read all submissions from Kaggle first.")] = False,
     top: Annotated[bool, typer.Option("--top", help="Show Kaggle's own leaderboard around your place.")] = False,
     submissions: Submissions = SUBMISSIONS,
     as_json: Json = False,
@@ -440,9 +445,16 @@ def _acquire(
 
 
 def _finished(
-    recipe: str, seed: int, split: "Split", data: "Data", submissions: Path, threads: int, console: "Console"
+    recipe: str,
+    seed: int,
+    split: "Split",
+    data: "Data",
+    submissions: Path,
+    threads: int,
+    console: "Console",
+    before: Callable[[], object] = lambda: None,
 ) -> "Run":
-    """The newest finished run of just this, its submission the newest; trained if there is none."""
+    """The newest finished run of just this, its submission the newest; trained, after `before`, if there is none."""
     from digits import experiment
     from digits import recipe as recipes
 
@@ -453,6 +465,7 @@ def _finished(
         experiment.keep_submission(run, data, submissions, threads)
         return run
     _say(console, f"no finished run of {recipe} with seed {seed} on this data yet, so one is trained")
+    before()
     run = experiment.begin(chosen, data, split, seed, threads, submissions)
     _carry_out(run, data, submissions, threads, console)
     return run
@@ -528,7 +541,9 @@ def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:.5f}"
 
 
-def _table(console: "Console", heads: tuple[str, ...], rows: list[tuple[str, ...]], marked: str | None = None) -> None:
+def _table(
+    console: "Console", heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], marked: str | None = None
+) -> None:
     """Columns as wide as their content; the row that begins with `marked` has an arrow."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     for row in (heads, *rows):

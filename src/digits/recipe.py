@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import numpy as np
 
+from digits.augment import Deformation
 from digits.errors import DigitsError
 from digits.nn import LAYERS, OPTIMIZERS, AdamW, Network, Optimizer, Schedule, SoftmaxCrossEntropy
 
@@ -54,6 +55,7 @@ class Recipe:
     optimizer: Optimizer = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=Schedule)
     loss: SoftmaxCrossEntropy = field(default_factory=SoftmaxCrossEntropy)
+    augment: Deformation = field(default_factory=Deformation)
 
     def build(self, dtype: Any = np.float32) -> Network:
         """The recipe's network, its parameters not drawn yet. Raises DigitsError if the layers don't fit together."""
@@ -79,6 +81,7 @@ class Recipe:
             "optimizer": {"name": self.optimizer.name, **asdict(self.optimizer)},
             "schedule": asdict(self.schedule),
             "loss": asdict(self.loss),
+            "augment": asdict(self.augment),
         }
 
 
@@ -115,6 +118,7 @@ def from_table(table: dict[str, Any], where: str) -> Recipe:
         optimizer=_dataclass(kind, optimizer, f"{where}, [optimizer]"),
         schedule=_dataclass(Schedule, _table(table, "schedule", where), f"{where}, [schedule]"),
         loss=_dataclass(SoftmaxCrossEntropy, _table(table, "loss", where), f"{where}, [loss]"),
+        augment=_dataclass(Deformation, _table(table, "augment", where), f"{where}, [augment]"),
     )
     recipe.build()
     return recipe

@@ -140,8 +140,10 @@ def send(run: Run, client: KaggleClient, text: str, again: bool) -> Submission:
         "sha256": run.record["submission"]["sha256"],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    # One that Kaggle could not score stands in its list with the same message, and must not be taken for this one.
+    failed = any(entry["status"] == "ERROR" and entry["message"] == text for entry in run.record["submissions"])
     run.update(submissions=[*run.record["submissions"], attempt])
-    submission = client.submit(run.path("submission.csv"), text, again=again)
+    submission = client.submit(run.path("submission.csv"), text, again=again or failed)
     record(run, submission)
     return submission
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from digits.augment import deform
 from digits.errors import DigitsError
 from digits.files import write_whole
 from digits.nn import Array, CheckpointError, DataParallel, Pixels, Workers, read_arrays, write_arrays
@@ -165,7 +166,7 @@ class Training:
 
     def _loader(self, epoch: int, rows: slice) -> Any:
         """What gives the network the shards of a batch, called in the workers."""
-        if self.whole:
+        if self.whole and self.recipe.augment.none:
             return self._load_whole
         if self._order_epoch != epoch:
             self._order = generator(self.seed, ORDER, epoch).permutation(len(self._images))
@@ -175,7 +176,11 @@ class Training:
 
         def load(shard: int, part: slice) -> tuple[Array, Labels, np.random.Generator]:
             chosen = batch[part]
-            return network_input(self._images[chosen]), self._labels[chosen], generator(self.seed, STEP, step, shard)
+            rng = generator(self.seed, STEP, step, shard)
+            images = self._images[chosen]
+            if not self.recipe.augment.none:
+                images = deform(images, rng, self.recipe.augment)
+            return network_input(images), self._labels[chosen], rng
 
         return load
 
