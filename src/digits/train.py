@@ -223,8 +223,8 @@ def _by_rarest_pixel(images: Images) -> NDArray[np.intp]:
     Sorted by how often each one's rarest lit pixel is lit among all: the first light rare pixels, the last none.
     """
     lit = images.reshape(len(images), -1) > 0
-    often = lit.sum(axis=0)
-    rarest = [int(often[pixels].min(initial=len(images))) for pixels in lit]
+    often = lit.sum(axis=0, dtype=np.int32)
+    rarest = np.where(lit, often, np.int32(len(images))).min(axis=1)
     return np.argsort(rarest, kind="stable")
 
 
