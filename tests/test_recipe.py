@@ -420,7 +420,7 @@ def test_a_fault_in_what_is_extended_is_found() -> None:
     write("network = [", "base.toml")
     assert refusal(write('extends = "base.toml"\n')).startswith("base.toml is not valid TOML")
     write(SMALLEST + 'optimizer = "sgd"\n', "base.toml")
-    assert "base.toml" in refusal(write('extends = "base.toml"\n')) or "my.toml: optimizer" in refusal("my.toml")
+    assert "optimizer must be a table" in refusal(write('extends = "base.toml"\n'))
     with contextlib.suppress(DigitsError):  # the recipe itself mends it: taken or refused, but no traceback
         recipes.load(write('extends = "base.toml"\n[optimizer]\nname = "adamw"\n'))
 
