@@ -48,9 +48,10 @@ class Pixels:
             x = self._widen(packed)
             w = np.take(W, lit, axis=1)
             w *= 1 / 255
-            whole = len(x) - len(x) % SMALL
-            tiles = out[:, rows.start : rows.start + whole].reshape(len(W), -1, SMALL)
-            np.matmul(w, x[:whole].reshape(-1, SMALL, len(lit)).transpose(0, 2, 1), out=tiles.transpose(1, 0, 2))
+            tiles = len(x) // SMALL
+            whole = tiles * SMALL
+            y = out[:, rows.start : rows.start + whole].reshape(len(W), tiles, SMALL).transpose(1, 0, 2)
+            np.matmul(w, x[:whole].reshape(tiles, SMALL, len(lit)).transpose(0, 2, 1), out=y)
             np.matmul(w, x[whole:].T, out=out[:, rows.start + whole : rows.stop])
         return out
 
@@ -59,10 +60,11 @@ class Pixels:
         out[...] = 0
         for rows, packed, lit in self._blocks:
             x = self._widen(packed)
-            whole = len(x) - len(x) % SMALL
-            tiles = dy[:, rows.start : rows.start + whole].reshape(len(dy), -1, SMALL).transpose(1, 0, 2)
-            parts = self._scratch("parts", (len(tiles), len(dy), len(lit)))
-            np.matmul(tiles, x[:whole].reshape(-1, SMALL, len(lit)), out=parts)
+            tiles = len(x) // SMALL
+            whole = tiles * SMALL
+            parts = self._scratch("parts", (tiles, len(dy), len(lit)))
+            cotangents = dy[:, rows.start : rows.start + whole].reshape(len(dy), tiles, SMALL).transpose(1, 0, 2)
+            np.matmul(cotangents, x[:whole].reshape(tiles, SMALL, len(lit)), out=parts)
             total = parts.sum(axis=0)
             total += dy[:, rows.start + whole : rows.stop] @ x[whole:]
             total *= 1 / 255
