@@ -6,6 +6,7 @@ DATA_DIR ?= data
 PYTHON   ?= python3
 FROM     ?=
 RUN      ?=
+MESSAGE  ?=
 INDEX    ?= 100
 
 VENV   := .venv
@@ -16,7 +17,7 @@ RUN_TIME := $(VENV)/.run-time
 DEV      := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train submission show demo test lint bench clean
+.PHONY: help setup data train submission submit leaderboard show demo test lint bench clean
 
 help:
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -36,6 +37,13 @@ train: data ## train RECIPE with SEED, a new run (RUN=id goes on with one that w
 
 submission: $(RUN_TIME) ## write submission.csv of RECIPE, getting the data and training if need be
 	@$(DIGITS) submission "$(RECIPE)" --seed $(SEED) --data "$(DATA_DIR)" $(if $(FROM),--from "$(FROM)")
+
+submit: $(RUN_TIME) ## submit RUN, or RECIPE with SEED, to Kaggle and read the score back (MESSAGE="...")
+	@$(DIGITS) submit $(RUN) --recipe "$(RECIPE)" --seed $(SEED) --data "$(DATA_DIR)" $(if $(FROM),--from "$(FROM)") \
+	  $(if $(MESSAGE),--message "$(MESSAGE)")
+
+leaderboard: $(RUN_TIME) ## list the runs with their dev and public scores, best first
+	@$(DIGITS) leaderboard
 
 show: $(RUN_TIME) ## show the image in row INDEX and what RUN (the newest) makes of it
 	@$(DIGITS) show $(RUN) --index $(INDEX) --data "$(DATA_DIR)"

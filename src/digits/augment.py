@@ -29,22 +29,41 @@ class Deformation:
     elastic: float = 0.0
     smooth: float = 4.0
 
+    def __post_init__(self) -> None:
+        limits = {"rotate": 360.0, "shear": 90.0, "scale": 1.0, "shift": 1.0, "elastic": math.inf}
+        for name, limit in limits.items():
+            value = getattr(self, name)
+            if not 0 <= value < limit:
+                raise ValueError(f"{name} must be at least 0 and less than {limit:g}, not {value}")
+        if not 0 < self.smooth < math.inf:
+            raise ValueError(f"smooth must be greater than 0 pixels, not {self.smooth}")
+
+    @property
+    def none(self) -> bool:
+        """It leaves images as they are."""
+        return not any((self.rotate, self.shear, self.scale, self.shift, self.elastic))
+
 
 def deform(
-    images: NDArray[np.uint8], rng: np.random.Generator, by: Deformation, side: int, zoom: float = 1.0
+    images: NDArray[np.uint8],
+    rng: np.random.Generator,
+    by: Deformation,
+    side: int = 28,
+    zoom: float = 1.0,
+    points: int = 1,
 ) -> NDArray[np.uint8]:
     """Images (N, side, side) from images (N, H, W), each deformed at random; beyond the border all is 0.
 
-    A pixel of the result covers `zoom` pixels of the image, four points of which are averaged.
+    A pixel of the result covers `zoom` pixels of the image; `points` by `points` places in it are averaged.
     """
-    fine = 2 * side
-    rows, columns = places(len(images), rng, by, fine)
-    step = zoom / 2
+    rows, columns = places(len(images), rng, by, points * side)
+    step = zoom / points
     height, width = images.shape[1:]
     seen = look_up(images, rows * step + (height - 1) / 2, columns * step + (width - 1) / 2)
-    pooled = seen.reshape(len(images), side, 2, side, 2).mean(axis=(2, 4))
-    pixels: NDArray[np.uint8] = np.clip(np.rint(pooled), 0, 255).astype(np.uint8)
-    return pixels
+    if points > 1:
+        seen = seen.reshape(len(images), side, points, side, points).mean(axis=(2, 4))
+    seen += 0.5
+    return seen.astype(np.uint8)
 
 
 def places(count: int, rng: np.random.Generator, by: Deformation, side: int) -> tuple[Floats, Floats]:
@@ -71,15 +90,15 @@ def look_up(images: NDArray[np.uint8], rows: Floats, columns: Floats) -> Floats:
     """The images (N, H, W) at places (N, h, w), bilinear between pixels, 0 outside."""
     count, height, width = images.shape
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
-    rows, columns = np.clip(rows, -1, height) + 1, np.clip(columns, -1, width) + 1
-    top, left = np.minimum(rows.astype(np.intp), height), np.minimum(columns.astype(np.intp), width)
-    down, right = rows - top, columns - left
+    rows, columns = np.clip(rows, -1, height) + np.float32(1), np.clip(columns, -1, width) + np.float32(1)
+    top, left = np.minimum(rows.astype(np.int32), height), np.minimum(columns.astype(np.int32), width)
+    down, right = rows - top.astype(np.float32), columns - left.astype(np.float32)
     stride = width + 2
-    at = (np.arange(count) * (height + 2) * stride)[:, np.newaxis, np.newaxis] + top * stride + left
-    flat = padded.reshape(-1)
+    at = (np.arange(count, dtype=np.int32) * (height + 2) * stride)[:, np.newaxis, np.newaxis] + top * stride + left
+    flat = padded.reshape(-1).astype(np.float32)
     upper = flat[at] * (1 - right) + flat[at + 1] * right
     lower = flat[at + stride] * (1 - right) + flat[at + stride + 1] * right
-    blend: Floats = (upper * (1 - down) + lower * down).astype(np.float32)
+    blend: Floats = upper * (1 - down) + lower * down
     return blend
 
 

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from digits.experiment import Experiment
     from digits.runs import Run
     from digits.split import Split
+    from digits.submit import Outcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -77,12 +80,11 @@ def data(
 ) -> None:
     """Get the competition's data, and check it.
 
-    It is taken from --data if it is there already, else from --from, else from where Kaggle mounts it in a kernel.
+    It is taken from --data if it is there already, else from --from, else from where Kaggle mounts it in a kernel,
+    else downloaded with your Kaggle token.
     """
-    from digits.data import acquire
-
     console = _console(as_json)
-    found = acquire(data, source, replace=replace, own=own, say=lambda line: _say(console, line))
+    found = _acquire(data, source, console, replace=replace, own=own)
     _say(console, f"{data}: {len(found.images):,} labelled and {len(found.test_images):,} test images")
     _say(console, f"{data}: {found.verdict}")
     if as_json:
@@ -161,22 +163,136 @@ def submission(
     Only what is needed is done: data that is there is not fetched, and where a finished run of the same recipe, seed,
     split, data and code is there, nothing is trained.
     """
-    from digits import experiment
-    from digits import recipe as recipes
-    from digits.data import acquire
+    console = _console(as_json)
+    split = _split(dev, folds, fold, split_seed, full)
+    loaded = _acquire(data, source, console, recipe)
+    run = _finished(recipe, seed, split, loaded, submissions, _threads(threads), console)
+    _report(run, console, as_json)
+
+
+@app.command()
+def submit(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A run's id, or the beginning of one; else that of --recipe and --seed."),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Whose newest run to submit; it is trained first if there is none.")
+    ] = DEFAULT_RECIPE,
+    seed: Seed = 0,
+    message: Annotated[str, typer.Option(help="A text of your own, before the run's id in the message.")] = "",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the score.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do every check and send nothing.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Send it even if this very file was submitted.")] = False,
+    threads: Threads = None,
+    data: DataDir = DATA,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Where to take the data from if it is not in --data yet.")
+    ] = None,
+    submissions: Submissions = SUBMISSIONS,
+    as_json: Json = False,
+) -> None:
+    """Submit a run to Kaggle, read the score back.
+
+    Everything is checked before a byte goes up: the file, that it is new to Kaggle, your token, that you accepted the
+    competition's rules, and what is left of the day's allowance. The score, the gap to the dev score and the rank are
+    written into the run.
+    """
+    from digits import runs
+    from digits import submit as submitting
+    from digits.data import TEST
+    from digits.kaggle_client import KaggleClient
 
     console = _console(as_json)
-    chosen = recipes.load(recipe)
-    split = _split(dev, folds, fold, split_seed, full)
-    loaded = acquire(data, source, say=lambda line: _say(console, line))
-    run = experiment.trained(submissions, chosen, loaded, split, seed)
-    if run is None:
-        run = experiment.begin(chosen, loaded, split, seed, _threads(threads), submissions)
-        _carry_out(run, loaded, submissions, _threads(threads), console)
+
+    def say(line: str) -> None:
+        _say(console, line)
+
+    def preflight() -> None:
+        """Don't let a long training end in front of a closed door."""
+        with KaggleClient(say) as client:
+            client.check_may_submit()
+
+    loaded = _acquire(data, source, console, recipe)
+    if run:
+        found = runs.find(submissions, run)
     else:
-        _say(console, f"{run.id} is of the same recipe, seed, split, data and code, so nothing is trained")
-        experiment.keep_submission(run, loaded, submissions, _threads(threads))
-    _report(run, console, as_json)
+        split = _split(0.1, None, None, 0, False)
+        found = _finished(recipe, seed, split, loaded, submissions, _threads(threads), console, preflight)
+    submitting.check_run(found, loaded.sha256[TEST.file])
+    say(f"{found.id}: submission.csv is sound")
+    with found.lock(), KaggleClient(say) as client:
+        sent = submitting.settle(found, client)
+        if sent:
+            say(f"an earlier attempt had arrived, as submission {sent.ref}")
+        else:
+            submitting.check(found, runs.every(submissions), client, again, say)
+            text = submitting.message(found, message)
+            if dry_run:
+                say(f"would submit it as: {text}")
+                if as_json:
+                    print(json.dumps({"run": found.id, "dry_run": True, "message": text}))
+                return
+            sent = submitting.send(found, client, text, again)
+            say(f"sent as submission {sent.ref}")
+        if wait:
+            with console.status("waiting for the score"):
+                sent = client.wait(sent.ref)
+        outcome = submitting.conclude(found, client, sent)
+    if as_json:
+        entry = next(entry for entry in found.record["submissions"] if entry["ref"] == sent.ref)
+        print(json.dumps({"run": found.id, "submission": entry}))
+    _tell(found, outcome, console)
+
+
+@app.command()
+def leaderboard(
+    sync: Annotated[bool, typer.Option("--sync", help="Read all submissions from Kaggle first.")] = False,
+    top: Annotated[bool, typer.Option("--top", help="Show Kaggle's own leaderboard around your place.")] = False,
+    submissions: Submissions = SUBMISSIONS,
+    as_json: Json = False,
+) -> None:
+    """List the runs, best first.
+
+    With dev score, public score, the gap between them, date, recipe and seed. It works from what is recorded, with no
+    network; --sync brings the record up to date, with submissions that were made by hand too.
+    """
+    from digits import leaderboard as boards
+    from digits import runs
+    from digits.kaggle_client import KaggleClient
+
+    console = _console(as_json)
+    if top:
+        with KaggleClient(lambda line: _say(console, line)) as client:
+            rank = client.competition().user_rank
+            places = client.leaderboard(rank)
+        if as_json:
+            print(json.dumps([{**asdict(place), "date": place.date.isoformat()} for place in places]))
+            return
+        lines = [(str(place.rank), place.team_name, _score(place.score), f"{place.date:%Y-%m-%d}") for place in places]
+        _table(console, ("rank", "team", "score", "date"), lines, None if rank is None else str(rank))
+        return
+    if sync:
+        with KaggleClient(lambda line: _say(console, line)) as client:
+            strangers = boards.sync(runs.every(submissions), client.submissions(), submissions)
+        _say(console, f"synced; {strangers} submissions at Kaggle belong to no run here")
+    rows = boards.rows(runs.every(submissions), submissions)
+    if as_json:
+        print(json.dumps([row.plain() for row in rows]))
+        return
+    cells = [
+        (
+            row.run,
+            str(row.dev or "-"),
+            _score(row.public_score),
+            str(row.gap or "-"),
+            row.date[:10],
+            row.recipe or "-",
+            "-" if row.seed is None else str(row.seed),
+        )
+        for row in rows
+    ]
+    _table(console, ("run", "dev accuracy", "public", "gap", "date", "recipe", "seed"), cells)
 
 
 @app.command()
@@ -298,6 +414,63 @@ def _threads(wanted: int | None) -> int:
     return wanted or cores()
 
 
+def _acquire(
+    data: Path,
+    source: Path | None,
+    console: "Console",
+    recipe: str | None = None,
+    *,
+    replace: bool = False,
+    own: bool = False,
+) -> "Data":
+    """Get the data; a recipe that is to be trained on it is read first, lest a long download precede a typing error."""
+    from digits.data import acquire
+
+    if recipe is not None:
+        from digits import recipe as recipes
+
+        recipes.load(recipe)
+
+    def download(folder: Path) -> Path:
+        from digits.display import download_bar
+        from digits.kaggle_client import KaggleClient
+
+        try:
+            with KaggleClient(lambda line: _say(console, line)) as client, download_bar(console) as progress:
+                return client.download(folder, progress)
+        except DigitsError as error:
+            raise DigitsError(f"{error}; or take a zip that you have, with --from (make: FROM=)") from error
+
+    return acquire(data, source, replace=replace, own=own, say=lambda line: _say(console, line), download=download)
+
+
+def _finished(
+    recipe: str,
+    seed: int,
+    split: "Split",
+    data: "Data",
+    submissions: Path,
+    threads: int,
+    console: "Console",
+    before: Callable[[], object] = lambda: None,
+) -> "Run":
+    """The newest finished run of just this, its submission the newest; trained, after `before`, if there is none."""
+    from digits import experiment
+    from digits import recipe as recipes
+
+    chosen = recipes.load(recipe)
+    run = experiment.trained(submissions, chosen, data, split, seed)
+    if run:
+        _say(console, f"{run.id} is of the same recipe, seed, split, data and code, so nothing is trained")
+        experiment.keep_submission(run, data, submissions, threads)
+        return run
+    _say(console, f"no finished run of {recipe} with seed {seed} on this data yet, so one is trained")
+    before()
+    run = experiment.begin(chosen, data, split, seed, threads, submissions)
+    _carry_out(run, data, submissions, threads, console)
+    return run
+
+
 def _split(dev: float, folds: int | None, fold: int | None, seed: int, full: bool) -> "Split":
     from digits.split import Split
 
@@ -339,6 +512,43 @@ def _announce(experiment: "Experiment", console: "Console") -> None:
         _say(console, f"training on {images}, {len(experiment.dev_rows):,} held out: {experiment.split}")
     if experiment.training.step:
         _say(console, f"going on from step {experiment.training.step} of {experiment.training.steps}")
+
+
+def _tell(run: "Run", outcome: "Outcome", console: "Console") -> None:
+    """What came of a submission. Raises DigitsError where Kaggle could not score it."""
+    from digits.runs import dev_score
+
+    sent = outcome.submission
+    if sent.status == "ERROR":
+        raise DigitsError(
+            f"Kaggle could not score the submission {sent.ref} ({sent.error_description or 'it gave no reason'}): "
+            f"mend that, then submit again"
+        )
+    if sent.public_score is None:
+        _say(console, "no score yet: `digits leaderboard --sync` reads it later")
+    rows = [
+        ("public score", _score(sent.public_score)),
+        ("dev accuracy", str(dev_score(run) or "-")),
+        ("gap", str(outcome.gap or "-")),
+        ("rank", f"{outcome.rank:,} of {outcome.teams:,}" if outcome.rank and outcome.teams else "-"),
+        ("left today", str(outcome.allowance.left) if outcome.allowance else "-"),
+    ]
+    for name, value in rows:
+        _say(console, f"{name:<14} {value}")
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.5f}"
+
+
+def _table(
+    console: "Console", heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], marked: str | None = None
+) -> None:
+    """Columns as wide as their content; the row that begins with `marked` has an arrow."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, *rows):
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        _say(console, line + ("  <- you" if marked is not None and row[0] == marked else ""))
 
 
 def _report(run: "Run", console: "Console", as_json: bool) -> None:

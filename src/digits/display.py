@@ -2,14 +2,21 @@
 
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from digits.stats import Score
 from digits.train import Progress as Step
@@ -66,6 +73,15 @@ def show_training(console: Console, training: Training, steps: Iterable[Step], d
                 console.print(_line(training, step.record, dev_images) + left, highlight=False, soft_wrap=True)
                 if step.record.dev_accuracy is not None:
                     bar.update(task, dev=f"{step.record.dev_accuracy:.2%}")
+
+
+@contextmanager
+def download_bar(console: Console) -> Iterator[Callable[[int, int | None], None]]:
+    """A function that is told of the bytes so far and their total, and shows them."""
+    columns = (TextColumn("downloading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _where(training: Training, step: int) -> str:

@@ -11,7 +11,7 @@ from digits.files import make_folder, write_json
 from digits.kaggle_client import Submission
 from digits.runs import Run, dev_score
 from digits.stats import Score
-from digits.submit import Gap, gap
+from digits.submit import Gap, gap, record, table
 
 STRANGERS = "kaggle.json"  # under submissions/, those of Kaggle's list that belong to no run here
 
@@ -36,7 +36,7 @@ class Row:
         """The public score less the dev score."""
         return gap(self.public_score, self.dev) if self.public_score is not None and self.dev else None
 
-    def table(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, Any]:
         """The row as plain values."""
         return {
             "run": self.run,
@@ -83,9 +83,9 @@ def sync(ledger: Iterable[Run], listed: Iterable[Submission], submissions: Path)
     for submission in listed:
         owner = _owner(runs, submission)
         if owner:
-            _note(owner, submission)
+            record(owner, submission)
         else:
-            strangers.append(_entry(submission))
+            strangers.append(table(submission))
     make_folder(submissions)
     write_json(submissions / STRANGERS, strangers)
     return len(strangers)
@@ -116,29 +116,6 @@ def _owner(runs: list[Run], submission: Submission) -> Run | None:
     # An id may be the beginning of another one's, which was begun in the same second.
     named = [run for run in runs if run.id in submission.description.split()]
     return named[0] if named else None
-
-
-def _note(run: Run, submission: Submission) -> None:
-    """Put what Kaggle says into the run's entry of the submission, on disk only if it is news."""
-    entries = run.record["submissions"]
-    known = next((entry for entry in entries if entry.get("ref") == submission.ref), None)
-    sent = next((entry for entry in entries if entry["message"] == submission.description and "ref" not in entry), None)
-    sha256 = (run.record.get("submission") or {}).get("sha256")
-    entry = {"sha256": sha256, **(known or sent or {}), **_entry(submission)}
-    if entry != known:
-        others = [other for other in entries if other is not known and other is not sent]
-        run.update(submissions=[*others, entry])
-
-
-def _entry(submission: Submission) -> dict[str, Any]:
-    return {
-        "ref": submission.ref,
-        "date": submission.date.isoformat(timespec="seconds"),
-        "message": submission.description,
-        "status": submission.status,
-        "public_score": submission.public_score,
-        "error": submission.error_description or None,
-    }
 
 
 def _strangers(submissions: Path) -> list[dict[str, Any]]:

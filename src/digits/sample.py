@@ -52,7 +52,7 @@ def draw(count: int, glyphs: NDArray[np.uint8], rng: np.random.Generator) -> tup
     fonts = rng.integers(0, len(glyphs), count)
     zoom = GLYPH * 0.6 / DIGIT
     images = [
-        deform(glyphs[fonts[at : at + CHUNK], labels[at : at + CHUNK]], rng, SHAPES, side=28, zoom=zoom)
+        deform(glyphs[fonts[at : at + CHUNK], labels[at : at + CHUNK]], rng, SHAPES, zoom=zoom, points=2)
         for at in range(0, count, CHUNK)
     ]
     return labels, np.concatenate(images)

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from digits.data import TEST
@@ -126,25 +125,26 @@ def settle(run: Run, client: KaggleClient) -> Submission | None:
     for entry in list(run.record["submissions"]):
         if entry["status"] == SENDING:
             found = client.find(entry["message"], patient=True)
-            _forget(run, entry)
             if found:
-                _record(run, found, sha256=entry["sha256"])
+                record(run, found)
                 return found
+            run.update(submissions=[other for other in run.record["submissions"] if other != entry])
     return None
 
 
 def send(run: Run, client: KaggleClient, text: str, again: bool) -> Submission:
-    """Submit the run's file, exactly once; what is known of it is in the run at every moment."""
+    """Submit the run's file as `text`, exactly once; what is known of it is in the run at every moment."""
     attempt = {
         "status": SENDING,
-        "message": message(run, text),
+        "message": text,
         "sha256": run.record["submission"]["sha256"],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    # One that Kaggle could not score stands in its list with the same message, and must not be taken for this one.
+    failed = any(entry["status"] == "ERROR" and entry["message"] == text for entry in run.record["submissions"])
     run.update(submissions=[*run.record["submissions"], attempt])
-    submission = client.submit(run.path("submission.csv"), attempt["message"], again=again)
-    _forget(run, attempt)
-    _record(run, submission)
+    submission = client.submit(run.path("submission.csv"), text, again=again or failed)
+    record(run, submission)
     return submission
 
 
@@ -159,7 +159,7 @@ def conclude(run: Run, client: KaggleClient, submission: Submission) -> Outcome:
         allowance = client.allowance()
     except DigitsError:
         pass  # the score is there, and what goes with it can be asked for later
-    _record(
+    record(
         run,
         submission,
         gap=difference.value if difference else None,
@@ -171,23 +171,25 @@ def conclude(run: Run, client: KaggleClient, submission: Submission) -> Outcome:
     return Outcome(submission, difference, rank, teams, allowance)
 
 
-def _record(run: Run, submission: Submission, **more: Any) -> None:
-    """Put a submission into the run, over what was known of it."""
+def record(run: Run, submission: Submission, **more: Any) -> None:
+    """Put what Kaggle says of a submission into the run, over what was known of it; on disk only if it is news."""
     entries = run.record["submissions"]
-    known = next((entry for entry in entries if entry.get("ref") == submission.ref), {})
-    entry = {
-        "sha256": run.record["submission"]["sha256"],
-        **known,
+    known = next((entry for entry in entries if entry.get("ref") == submission.ref), None) or next(
+        (entry for entry in entries if entry["status"] == SENDING and entry["message"] == submission.description), None
+    )
+    sha256 = (run.record.get("submission") or {}).get("sha256")
+    entry = {"sha256": sha256, **(known or {}), **table(submission), **more}
+    if entry != known:
+        run.update(submissions=[*(other for other in entries if other is not known), entry])
+
+
+def table(submission: Submission) -> dict[str, Any]:
+    """A submission as run.json has it."""
+    return {
         "ref": submission.ref,
         "date": submission.date.isoformat(timespec="seconds"),
         "message": submission.description,
         "status": submission.status,
         "public_score": submission.public_score,
         "error": submission.error_description or None,
-        **more,
     }
-    run.update(submissions=[*(other for other in entries if other is not known), entry])
-
-
-def _forget(run: Run, attempt: dict[str, Any]) -> None:
-    run.update(submissions=[entry for entry in run.record["submissions"] if entry != attempt])

@@ -1,0 +1,113 @@
+"""Trainings that take a moment, in this process and in processes of their own."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from digits import experiment, runs
+from digits.data import Data
+from digits.recipe import Recipe, from_table
+from digits.runs import Run
+from digits.split import Split
+
+# Some seconds' work is what a signal needs to arrive in time; dropout makes each step depend on its random numbers.
+LONG = """
+network = [
+    { layer = "flatten" },
+    { layer = "dense", units = 64 },
+    { layer = "relu" },
+    { layer = "dropout", rate = 0.1 },
+    { layer = "dense", units = 10 },
+]
+[train]
+epochs = 120
+batch_size = 30
+"""
+PIPED = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+
+def quick_recipe(**train: Any) -> Recipe:
+    """A recipe that trains in a moment, and well enough that not every image is a mistake."""
+    network = [
+        {"layer": "flatten"},
+        {"layer": "dense", "units": 32},
+        {"layer": "relu"},
+        {"layer": "dropout", "rate": 0.1},
+        {"layer": "dense", "units": 10},
+    ]
+    table = {
+        "name": "quick",
+        "network": network,
+        "train": {"epochs": 6, "batch_size": 50, **train},
+        "optimizer": {"lr": 0.005},
+    }
+    return from_table(table, "quick")
+
+
+def begin(folder: Path, data: Data, recipe: Recipe | None = None, split: Split | None = None, seed: int = 0) -> Run:
+    """A new run in a ledger."""
+    return experiment.begin(recipe or quick_recipe(), data, split or Split(), seed, 1, folder)
+
+
+def complete(run: Run, data: Data, threads: int = 1) -> Run:
+    """Train what is left of a run and finish it."""
+    with experiment.Experiment(run, data, run.folder.parent, threads) as work:
+        for _ in work.train(lambda: False):
+            pass
+        work.finish()
+    return run
+
+
+def files(run: Run) -> dict[str, bytes]:
+    """What a run has made, but for the times: the files that the same run makes the same anywhere."""
+    made = ("weights.npz", "dev.npz", "test.npz", "submission.csv")
+    return {name: run.path(name).read_bytes() for name in made if run.path(name).exists()}
+
+
+class Digits:
+    """The `digits` command in a process of its own, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.submissions = folder / "submissions"
+
+    def start(self, *arguments: str | Path, before: str = "") -> "subprocess.Popen[str]":
+        """Start the command; `before` is Python to be run first, in the same process."""
+        script = "digits" if sys.platform != "win32" else "digits.exe"
+        command = [str(Path(sys.executable).parent / script)]
+        if before:
+            command = [sys.executable, "-c", f"{before}\nfrom digits.cli import main\nmain()"]
+        environment = {**os.environ, "COLUMNS": "80"}
+        return subprocess.Popen([*command, *map(str, arguments)], cwd=self.folder, env=environment, **PIPED)
+
+    def __call__(self, *arguments: str | Path, before: str = "") -> tuple[int, str, str]:
+        """Its exit status, stdout and stderr."""
+        process = self.start(*arguments, before=before)
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
+
+    def run(self) -> Run:
+        """The only run there is."""
+        (run,) = runs.every(self.submissions)
+        return run
+
+
+def wait_until(true: Callable[[], bool], process: "subprocess.Popen[str] | None" = None, seconds: float = 60) -> None:
+    """Wait until something is so, as long as the process lives that is to make it so."""
+    end = time.monotonic() + seconds
+    while not true():
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"the process ended with {process.returncode}: {process.communicate()}")
+        if time.monotonic() > end:
+            raise AssertionError("it never came true")
+        time.sleep(0.005)
+
+
+def logged(folder: Path) -> int:
+    """How many lines the newest run in a ledger has logged so far."""
+    found = runs.every(folder)
+    return len(found[0].log()) if found else 0

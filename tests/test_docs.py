@@ -1,0 +1,98 @@
+"""What the README and the Makefile say is so."""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from digits import recipe
+from digits.cli import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
+
+
+def readme_lines(program: str) -> Iterator[list[str]]:
+    """The README's commands that begin with this program, as words."""
+    for line in re.findall(rf"^{program} .*$", README, re.MULTILINE):
+        yield shlex.split(line, comments=True)
+    for line in re.findall(rf"`({program} [^`]*)`", README):
+        yield shlex.split(line)
+
+
+def test_make_alone_lists_every_target() -> None:
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert targets() == set(re.findall(r"^  ([a-z]+)  +\S", listed, re.MULTILINE)) - {"RECIPE"}
+    phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
+    assert phony
+    assert targets() | {"help"} == set(phony[1].split())
+
+
+def test_every_target_is_in_the_readme_and_every_target_there_exists() -> None:
+    named = {word for words in readme_lines("make") for word in words[1:] if "=" not in word}
+    assert targets() == named - {"alone"}
+
+
+def test_every_command_is_in_the_readme_and_every_command_there_exists() -> None:
+    named = {words[1] for words in readme_lines("digits") if not words[1].startswith("-")}
+    assert named - {"COMMAND"} == set(COMMANDS)
+
+
+def test_every_option_in_the_readme_exists() -> None:
+    for words in readme_lines("digits"):
+        if words[1] in COMMANDS:
+            options = {name for option in COMMANDS[words[1]].params for name in (*option.opts, *option.secondary_opts)}
+            assert {word for word in words[2:] if word.startswith("-")} <= options | {"--help"}
+
+
+def test_every_variable_in_the_readme_is_one_of_the_makefiles() -> None:
+    known = set(re.findall(r"^([A-Z_]+) +\?=", MAKEFILE, re.MULTILINE))
+    used = {word.split("=")[0] for words in readme_lines("make") for word in words[1:] if "=" in word}
+    assert used <= known
+
+
+def test_the_readme_names_every_recipe_and_its_parameters() -> None:
+    for name in recipe.names():
+        assert re.search(rf"^\| `{name}` .* \| {recipe.load(name).build().count:,} \|", README, re.MULTILINE)
+
+
+def test_the_readmes_recipe_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "wide.toml").write_text(text, encoding="utf-8")
+    wide = recipe.load(str(tmp_path / "wide.toml"))
+    assert wide.network != recipe.load("mlp").network
+    assert wide.augment == recipe.load("mlp").augment
+
+
+def test_the_readme_names_every_key_and_default_of_a_recipe() -> None:
+    tables = recipe.load("mlp").resolved()
+    (section,) = re.findall(r"\| table \| keys.*?\n\n", README, re.DOTALL)
+    for table in ("train", "optimizer", "schedule", "loss", "augment"):
+        for key in tables[table]:
+            assert f"`{key} = " in section, f"{table}.{key}"
+
+
+@pytest.mark.parametrize("newer", [r"\.ONESHELL", r"!=", r"::=", r"&:", r"\$\(file ", r"\.SHELLFLAGS", r"\bundefine\b"])
+def test_the_makefile_uses_nothing_newer_than_make_3_81(newer: str) -> None:
+    assert not re.search(rf"^[^\t#]*{newer}", MAKEFILE, re.MULTILINE)
+
+
+def test_no_text_names_a_path_of_somebodys_machine_or_a_registry() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    bad = re.compile(r"(/home/\w+/|/root/|files\.pythonhosted|pypi" + r"\.org)")
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if path.suffix in {".py", ".md", ".toml", ".txt", ".json", ""} and path != Path(__file__) and path.is_file():
+            assert not bad.search(path.read_text(encoding="utf-8")), name
