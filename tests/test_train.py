@@ -222,6 +222,8 @@ def with_(**changes: Array) -> Callable[[Path], None]:
         with_(progress=np.array("[]")),
         with_(progress=np.array("{}")),
         with_(progress=np.array('{"step": "three", "seconds": 0, "loss": 0, "correct": 0}')),
+        with_(progress=np.array('{"step": -1, "seconds": 0, "loss": 0, "correct": 0}')),
+        with_(progress=np.array('{"step": 16, "seconds": 0, "loss": 0, "correct": 0}')),
         with_(progress=np.array('{"step": Infinity, "seconds": 0, "loss": 0, "correct": 0}')),
     ],
 )
