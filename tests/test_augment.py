@@ -164,6 +164,15 @@ def test_amounts_are_drawn_evenly_between_the_limits() -> None:
     assert abs(np.corrcoef(down[:, 0, 0], right[:, 0, 0])[0, 1]) < 0.08
 
 
+def test_height_and_width_are_scaled_each_by_its_own_amount() -> None:
+    rows, columns = places(4000, np.random.default_rng(0), Deformation(scale=0.2), side=28)
+    tall, wide = MIDDLE / rows[:, -1, -1], MIDDLE / columns[:, -1, -1]
+    for scale in (tall, wide):
+        assert 0.8 <= scale.min() < 0.81 < 1.19 < scale.max() <= 1.2
+        assert scale.std() == pytest.approx(0.2 / np.sqrt(3), rel=0.05)
+    assert abs(np.corrcoef(tall, wide)[0, 1]) < 0.08
+
+
 @pytest.mark.parametrize(("side", "finer"), [(28, 1), (56, 2)])
 def test_an_elastic_deformation_is_as_large_and_as_smooth_as_it_says(side: int, finer: int) -> None:
     elastic, smooth, count = 1.5, 3.0, 1000

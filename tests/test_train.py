@@ -21,7 +21,7 @@ from digits.machine import single_threaded_blas
 from digits.nn import Array, Workers, read_arrays, softmax, write_arrays
 from digits.predict import network_input
 from digits.recipe import Recipe, from_table
-from digits.train import DivergedError, Progress, Record, Training, record_table
+from digits.train import DivergedError, Progress, Record, Training, generator, record_table
 
 FLATTEN, RELU, OUT = {"layer": "flatten"}, {"layer": "relu"}, {"layer": "dense", "units": 10}
 
@@ -266,6 +266,27 @@ def test_an_epoch_shows_every_image_once_in_a_new_order(start: Start, monkeypatc
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
+def test_no_stream_of_random_numbers_is_used_twice(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[float] = []
+
+    def watched(*stream: int) -> np.random.Generator:
+        drawn.append(generator(*stream).random())
+        return generator(*stream)
+
+    monkeypatch.setattr("digits.train.generator", watched)
+    for seed in (0, 5):
+        list(start(recipe(), seed=seed))
+    # In a training the parameters have one, each of 3 epochs one, and so has each of 4 shards of each of 15 steps.
+    assert len(drawn) == 2 * (1 + 3 + 4 * 15)
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_a_full_batch_stays_bytes(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("digits.train.network_input", None)
+    steps = list(start(recipe(train={"epochs": 3, "batch_size": "all"}), dev=0))
+    assert len(steps) == 3
+
+
 def test_records_say_where_the_training_stands(start: Start) -> None:
     chosen = recipe(train={"epochs": 5, "batch_size": 20, "report_every": 2})
     training = start(chosen)
@@ -377,6 +398,13 @@ def test_a_loss_that_is_no_longer_finite_ends_the_training(start: Start, optimiz
     assert step > 1
     for part in (f"step {step} of 15", f"learning rate of {lr:g}", "lower lr in [optimizer]", f"{lr / 10:g}", "warmup"):
         assert part in str(caught.value)
+
+
+def test_an_infinite_loss_ends_the_training_as_one_that_is_no_number_does(start: Start) -> None:
+    training = start(recipe())
+    training.network.params[-10:] = [-3e38, 3e38] * 5  # the biases of the last layer: log 0 for every other label
+    with pytest.raises(DivergedError, match="the loss is inf at step 1 of 15"):
+        next(training)
 
 
 @pytest.mark.parametrize("dev", [0, 40])

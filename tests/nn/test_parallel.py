@@ -2,7 +2,8 @@
 
 import threading
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -173,38 +174,81 @@ def test_every_number_of_a_training_has_the_precision_of_the_network(optimizer: 
     assert set(floats) == {np.dtype(dtype)}
 
 
+def places(parallel: DataParallel) -> set[int]:
+    """Where the layers' activations and gradients lie."""
+    layers = [layer for replica in parallel._replicas for layer in replica.layers]
+    return {array.__array_interface__["data"][0] for layer in layers for array in layer._scratch.values()}
+
+
 def test_the_steady_state_takes_no_new_memory() -> None:
-    network = perceptron(np.float32, units=500, dropout=0.3)
-    x, labels = batch(400, np.float32)
-    pixels = {}
+    network = perceptron(np.float32, units=500)
+    x, labels = batch(2000, np.float32)
+    first = Pixels(np.abs(x[:500] * 50).astype(np.uint8))
 
     def load(shard: int, part: slice) -> tuple[Array | Pixels, Array, np.random.Generator]:
-        if shard == 0:  # one shard as bytes, the others as floats
-            pixels.setdefault(0, Pixels(np.abs(x[part] * 50).astype(np.uint8)))
-        return pixels.get(shard, x[part]), labels[part], np.random.default_rng(shard)
+        """One shard as bytes, the others as floats."""
+        return x[part] if shard else first, labels[part], np.random.default_rng(shard)
 
-    parallel = DataParallel(network, SoftmaxCrossEntropy(0.1), AdamW(), Workers(1), 4)
+    parallel = DataParallel(network, SoftmaxCrossEntropy(0.1), SGD(momentum=0.9), Workers(1), 4)
 
     def steps(numbers: range) -> None:
         for number in numbers:
-            parallel.step(400, load, 1e-3, number)
-
-    def places() -> set[int]:
-        """Where the layers' activations and gradients lie."""
-        replicas = [vars(layer) for replica in parallel._replicas for layer in replica.layers]
-        return {array.__array_interface__["data"][0] for layer in replicas for array in layer["_scratch"].values()}
+            parallel.step(2000, load, 1e-3, number)
 
     steps(range(1, 4))
-    before = places()
+    before = places(parallel)
     tracemalloc.start()
     steps(range(4, 7))
-    first, _ = tracemalloc.get_traced_memory()
+    early, _ = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
     steps(range(7, 20))
-    second, _ = tracemalloc.get_traced_memory()
+    late, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert places() == before
+    assert places(parallel) == before
     assert len(before) > 20
-    assert second - first < 20_000  # one shard's activations are 200,000 bytes
+    assert late - early < 20_000
+    assert peak - late < 500_000  # the activations of a layer in one shard are 1,000,000 bytes
+
+
+def test_a_small_batch_does_not_take_the_memory_of_the_large_ones_away() -> None:
+    network = perceptron(np.float32, units=50, dropout=0.3)
+    x, labels = batch(dtype=np.float32)
+    parallel = DataParallel(network, SoftmaxCrossEntropy(), SGD(), Workers(1), 2)
+    parallel.step(IMAGES, loader(x, labels), 0.1, 1)
+    before = places(parallel)
+    for images in (10, 3, IMAGES, 10, IMAGES):
+        parallel.step(images, loader(x[:images], labels[:images]), 0.1, 1)
+    assert places(parallel) == before
+
+
+@contextmanager
+def in_step() -> Iterator[None]:
+    """Two threads wait for each other after each dense layer: had they one buffer, the first one's y would be lost."""
+    barrier, forward = threading.Barrier(2, timeout=30), Dense.forward
+
+    def wait(self: Dense, x: Array | Pixels, rng: np.random.Generator | None = None) -> Array:
+        y = forward(self, x, rng)
+        barrier.wait()
+        return y
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dense, "forward", wait)
+        yield
+
+
+def test_threads_that_train_side_by_side_do_not_meet() -> None:
+    wanted = trained(perceptron(dropout=0.3), SGD(0.1), threads=1, shards=2).network.params
+    with in_step():
+        params = trained(perceptron(dropout=0.3), SGD(0.1), threads=2, shards=2).network.params
+    np.testing.assert_array_equal(params, wanted)
+
+
+def test_threads_that_predict_side_by_side_do_not_meet() -> None:
+    network, (x, _) = perceptron(), batch(512)
+    wanted = softmax(network.forward(x))
+    with Workers(2) as workers, in_step():
+        p = probabilities(network, workers, 512, lambda part: x[part])
+    np.testing.assert_allclose(p, wanted, rtol=1e-12)
 
 
 @pytest.mark.parametrize("images", [0, 1, 255, 256, 257, 700])
