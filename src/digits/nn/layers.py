@@ -198,4 +198,4 @@ def positive(layer: Layer, *names: str) -> None:
     """Raise ValueError unless the hyperparameters with these names are greater than zero."""
     for name in names:
         if not 0 < getattr(layer, name) < math.inf:
-            raise ValueError(f"{name} must be greater than 0 and finite, not {getattr(layer, name)}")
+            raise ValueError(f"{name} must be greater than 0, not {getattr(layer, name)}")

@@ -71,7 +71,7 @@ class AdamW:
     def __post_init__(self) -> None:
         within(self, lr=(0, math.inf), beta1=(0, 1), beta2=(0, 1), weight_decay=(0, math.inf))
         if not 0 < self.epsilon < math.inf:
-            raise ValueError(f"epsilon must be greater than 0 and finite, not {self.epsilon}")
+            raise ValueError(f"epsilon must be greater than 0, not {self.epsilon}")
 
     @property
     def states(self) -> tuple[str, ...]:
