@@ -64,7 +64,7 @@ class Pixels:
         return out
 
     def _tiles(self) -> Iterator[tuple[slice, Array]]:
-        """The images as floats (tiles, images, D), overwritten by the next, and their rows; the last tile may be small."""
+        """The images as floats (tiles, images, D), overwritten by the next, with their rows; the last may be small."""
         whole = len(self) // TILE * TILE
         starts = [*range(0, whole, TILES * TILE), whole, len(self)]
         for start, stop in itertools.pairwise(starts):
