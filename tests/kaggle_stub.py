@@ -185,6 +185,7 @@ class KaggleStub:
         self.keeps_white_space = True
         self.redirects_downloads = True
         self.resumes_downloads = True
+        self.version = ""  # the newest version of the package, which Kaggle announces with every answer
         self.reasons: dict[str, tuple[int, str]] = {}
         self.script: Iterator[Fault | None] = iter(())
         self.log: list[Call] = []
@@ -494,6 +495,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
+        if self.server.stub.version:
+            self.send_header("X-Kaggle-ApiVersion", self.server.stub.version)
         self.send_header("Content-Type", reply.content_type)
         if with_length:
             self.send_header("Content-Length", str(len(reply.body)))

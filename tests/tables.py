@@ -34,7 +34,9 @@ def csv(
     return text.encode("utf-8-sig" if bom else "utf-8")
 
 
-def write_tables(folder: Path, train_rows: int = 20, test_rows: int = 4, seed: int = 0, kind: str | None = None) -> None:
+def write_tables(
+    folder: Path, train_rows: int = 20, test_rows: int = 4, seed: int = 0, kind: str | None = None
+) -> None:
     """train.csv and test.csv of random values, marked as `kind`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.csv").write_bytes(csv(values(train_rows, TRAIN_COLUMNS, seed)))

@@ -294,7 +294,8 @@ def test_what_could_be_several_runs_or_none_is_refused(tmp_path: Path) -> None:
     first, second = create(tmp_path), create(tmp_path, "cnn-s0", "2026-11-24")
     message = refusal(lambda: runs.find(tmp_path, "20261123"))
     assert re.search(rf"could be .*{first.id}.*: give more of the id", message)
-    assert refusal(lambda: runs.find(tmp_path, "2025")) == f"there is no run 2025 in {tmp_path}; the newest is {second.id}"
+    expected = f"there is no run 2025 in {tmp_path}; the newest is {second.id}"
+    assert refusal(lambda: runs.find(tmp_path, "2025")) == expected
     assert "holds no run" in refusal(lambda: runs.find(tmp_path, f"{tmp_path}/nowhere"))
 
 

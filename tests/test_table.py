@@ -124,7 +124,7 @@ def test_a_file_that_is_cut_off_in_a_row_is_named_where_it_ends(sketch: Sketch, 
     assert column == begun.count(b",") + (1 if begun.endswith(b",") else 2)
 
 
-ODD_BYTES = st.sampled_from([*b"0123456789,\n\r \0\"-.+x", 0x85, 0xFF]) | st.integers(0, 255)
+ODD_BYTES = st.sampled_from([*b'0123456789,\n\r \0"-.+x', 0x85, 0xFF]) | st.integers(0, 255)
 
 
 @given(SKETCHES, NEWLINES, st.lists(st.tuples(st.integers(0), ODD_BYTES), min_size=1, max_size=4), BLOCKS)

@@ -30,14 +30,11 @@ class Deformation:
     smooth: float = 4.0
 
     def __post_init__(self) -> None:
-        for name in ("rotate", "shear"):
-            if not 0 <= getattr(self, name) < 90:
-                raise ValueError(f"{name} must be at least 0 and less than 90 degrees, not {getattr(self, name)}")
-        for name in ("scale", "shift"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and less than 1, not {getattr(self, name)}")
-        if not 0 <= self.elastic < math.inf:
-            raise ValueError(f"elastic must be at least 0 pixels, not {self.elastic}")
+        limits = {"rotate": 360.0, "shear": 90.0, "scale": 1.0, "shift": 1.0, "elastic": math.inf}
+        for name, limit in limits.items():
+            value = getattr(self, name)
+            if not 0 <= value < limit:
+                raise ValueError(f"{name} must be at least 0 and less than {limit:g}, not {value}")
         if not 0 < self.smooth < math.inf:
             raise ValueError(f"smooth must be greater than 0 pixels, not {self.smooth}")
 

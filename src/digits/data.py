@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from digits.errors import DigitsError
 from digits.files import make_folder, mendable, write_json, write_whole
 from digits.nn import CheckpointError, read_arrays, write_arrays
 from digits.submission import check_submission
-from digits.table import TEST_COLUMNS, TRAIN_COLUMNS, parse_table, read_bytes
+from digits.table import MEND, TEST_COLUMNS, TRAIN_COLUMNS, parse_table, read_bytes
 
 Kind = Literal["official", "sample", "own"]
 Say = Callable[[str], None]
@@ -76,18 +76,18 @@ class Data:
         return f"not the competition's official {' and '.join(odd)}: scores do not compare with others'"
 
 
-def load(folder: Path) -> Data:
+def load(folder: Path, *, own: bool = False) -> Data:
     """The data in a folder, from the cache where the CSV files are what they were.
 
     A file is known by the SHA-256 of its bytes, never by its date. Raises DigitsError where a file is missing, is not
-    what it should be (with line and column), or has another number of rows than the competition's with nothing
-    saying that this is on purpose.
+    what it should be (with line and column), or has another number of rows than the competition's with neither `own`
+    nor the folder's marker saying that this is on purpose.
     """
     with ThreadPoolExecutor(2) as pool:
         train, test = pool.map(lambda table: _read(_find(folder, table.file), table, folder), (TRAIN, TEST))
     sha256 = {TRAIN.file: train.sha256, TEST.file: test.sha256}
     kind = _kind(folder, sha256)
-    if kind == "official" or not _marked(folder):
+    if not own and not _marked(folder):
         for table, found in ((TRAIN, train), (TEST, test)):
             _check_rows(folder / table.file, len(found.values), table.rows)
     return Data(
@@ -125,18 +125,19 @@ def acquire(
         source = source or next((place for place in KAGGLE_INPUTS if place.is_dir()), None)
         if source:
             say(f"taking the files from {source}")
-            _take(source, folder, replace)
+            _take(source, folder, replace, own)
         else:
             say("downloading the files from Kaggle")
             downloads = folder / ".download"  # kept until the files are in place, so that the next call can go on
-            _take(download(downloads), folder, replace)
+            _take(download(downloads), folder, replace, own)
             shutil.rmtree(downloads, ignore_errors=True)
-    if own:
-        write_json(folder / MARKER, {"kind": "own"})
-    data = load(folder)
+    data = load(folder, own=own)
     reference = folder / SAMPLE_SUBMISSION
     if reference.exists():
-        check_submission(reference, len(data.test_images))
+        check_submission(reference, len(data.test_images), remedy=MEND)
+    if own:
+        write_json(folder / MARKER, {"kind": "own"})
+        data = load(folder)
     return data
 
 
@@ -161,7 +162,7 @@ def _find(folder: Path, name: str) -> Path:
     return packed if packed.exists() and not (folder / name).exists() else folder / name
 
 
-def _read(path: Path, table: Table, folder: Path) -> _Values:
+def _read(path: Path, table: Table, folder: Path, name: str = "") -> _Values:
     """The values of a table's file, from the cache in `folder` if it holds those of these very bytes."""
     cache = folder / ".cache" / f"{table.file}.npz"
     try:
@@ -173,10 +174,9 @@ def _read(path: Path, table: Table, folder: Path) -> _Values:
     if cached is not None:
         return cached
     content = read_bytes(path)
-    values = parse_table(content, table.columns, str(path))
+    values = parse_table(content, table.columns, name or str(path))
     found = _Values(values, hashlib.sha256(content).hexdigest())
-    key = digest if path.suffix == ".gz" else found.sha256
-    arrays = {"values": values, "sha256": np.array(found.sha256), "key": np.array(key)}
+    arrays = {"values": values, "sha256": np.array(found.sha256), "key": np.array(digest)}
     try:
         make_folder(cache.parent)
         write_whole(cache, lambda temporary: write_arrays(temporary, arrays))
@@ -213,7 +213,7 @@ def _kind(folder: Path, sha256: dict[str, str]) -> Kind:
     return "sample" if _marked(folder) == "sample" else "own"
 
 
-def _check_rows(path: Path, rows: int, expected: int) -> None:
+def _check_rows(path: Path | str, rows: int, expected: int) -> None:
     if rows != expected:
         raise DigitsError(
             f"{path} has {rows:,} rows and the competition's has {expected:,}: get a fresh copy with "
@@ -221,16 +221,23 @@ def _check_rows(path: Path, rows: int, expected: int) -> None:
         )
 
 
-def _take(source: Path, folder: Path, replace: bool) -> None:
+def _take(source: Path, folder: Path, replace: bool, own: bool) -> None:
     """Put those files in place that the folder lacks (all with `replace`), each checked before."""
     with _staging(folder) as stage:
         for name in (TRAIN.file, TEST.file, SAMPLE_SUBMISSION):
             if replace or not _exists(folder, name):
                 _fetch(source, name, stage)
         staged = sorted(path for path in stage.iterdir())
+        meant = own or (not replace and _marked(folder))
         for table in (TRAIN, TEST):
             if _exists(stage, table.file):
-                _read(_find(stage, table.file), table, folder)
+                name = f"{source}: {table.file}"
+                found = _read(_find(stage, table.file), table, folder, name)
+                if not meant:
+                    _check_rows(name, len(found.values), table.rows)
+        if (stage / SAMPLE_SUBMISSION).exists():
+            test = _read(_find(stage if _exists(stage, TEST.file) else folder, TEST.file), TEST, folder)
+            check_submission(stage / SAMPLE_SUBMISSION, len(test.values), f"{source}: {SAMPLE_SUBMISSION}", MEND)
         with mendable(folder):
             for path in staged:
                 name = path.name.removesuffix(".gz")
@@ -260,7 +267,11 @@ def _fetch(source: Path, name: str, stage: Path) -> None:
         if path.exists() and source in KAGGLE_INPUTS:
             (stage / path.name).symlink_to(path)
         elif path.exists():
-            shutil.copyfile(path, stage / path.name)
+            try:
+                with path.open("rb") as file:
+                    _copy(file, stage / path.name)
+            except OSError as error:
+                raise DigitsError(f"{path} can't be read ({error.strerror}): check its permissions") from error
     elif source.exists():
         _unpack(source, name, stage)
     else:
@@ -269,6 +280,19 @@ def _fetch(source: Path, name: str, stage: Path) -> None:
         )
     if name != SAMPLE_SUBMISSION and not _exists(stage, name):
         raise DigitsError(f"{source} holds no {name}: give the competition's zip, or a folder with its files")
+
+
+def _copy(source: IO[bytes], target: Path) -> None:
+    """Copy what is read to a file; what goes wrong in writing is a DigitsError, and in reading an OSError."""
+    with mendable(target.parent.parent):
+        file = target.open("wb")
+    with file:
+        while block := source.read(1 << 20):
+            with mendable(target.parent.parent):
+                file.write(block)
+        with mendable(target.parent.parent):
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _unpack(source: Path, name: str, stage: Path) -> None:
@@ -281,18 +305,16 @@ def _unpack(source: Path, name: str, stage: Path) -> None:
                 both = " and ".join(member.filename for member in members)
                 raise DigitsError(f"{source} holds {both}: keep one of them")
             for member in members:
-                target = stage / PurePosixPath(member.filename).name
-                with archive.open(member) as packed, target.open("wb") as file:
-                    shutil.copyfileobj(packed, file, 1 << 20)
-                    os.fsync(file.fileno())
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+                with archive.open(member) as packed:
+                    _copy(packed, stage / PurePosixPath(member.filename).name)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
         raise DigitsError(f"{source} is not a sound zip file ({error}): download it again") from error
 
 
 def _check_members(source: Path, archive: zipfile.ZipFile) -> None:
     for member in archive.infolist():
         path = PurePosixPath(member.filename.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        if path.is_absolute() or ".." in path.parts or any(":" in part for part in path.parts[:1]):
             raise DigitsError(
                 f"{source} holds {member.filename!r}, which points outside the folder it is unpacked to: "
                 "don't trust it, download the zip from Kaggle again"

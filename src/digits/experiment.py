@@ -63,7 +63,7 @@ def trained(submissions: Path, recipe: Recipe, data: Data, split: Split, seed: i
             record["status"] == "finished"
             and {key: record[key] for key in wanted} == wanted
             and record["data"]["sha256"] == data.sha256
-            and record["code"]["sha256"] == source_digest()
+            and record.get("code", {}).get("sha256") == source_digest()
             and run.path("weights.npz").exists()
         ):
             return run
@@ -82,12 +82,13 @@ class Experiment:
     def __init__(self, run: Run, data: Data, submissions: Path, threads: int) -> None:
         check_same_data(run, data)
         if run.record["status"] == "failed":
-            raise DigitsError(f"the run {run.id} failed for good ({run.record['reason']}): train anew")
+            reason = run.record.get("reason", "it diverged")
+            raise DigitsError(f"the run {run.id} failed for good ({reason}): train anew")
         self.run = run
         self.data = data
         self.submissions = submissions
         self.recipe = from_table(run.record["recipe"], f"{run.path('run.json')}, recipe")
-        self.split = Split(**run.record["split"])
+        self.split = split_of(run)
         self.train_rows, self.dev_rows = self.split.indices(data.labels)
         self._threads = threads
         self._stack = ExitStack()
@@ -95,6 +96,9 @@ class Experiment:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self.run.lock())
+            # Another process may have finished it since the record was read.
+            if runs.read(self.run.folder).record["status"] == "finished":
+                raise DigitsError(f"the run {self.run.id} is finished, there is nothing to resume")
             stack.enter_context(single_threaded_blas())
             self.workers = stack.enter_context(Workers(self._threads))
             images, labels = self.data.images, self.data.labels
@@ -186,7 +190,7 @@ def keep_submission(run: Run, data: Data, submissions: Path, threads: int) -> No
         digest = hashlib.sha256(run.path("submission.csv").read_bytes()).hexdigest()
     except OSError:
         digest = ""
-    if digest == run.record["submission"]["sha256"]:
+    if digest == (run.record.get("submission") or {}).get("sha256"):
         runs.publish(run, submissions)
     else:
         predict_again(run, data, submissions, threads)
@@ -226,7 +230,7 @@ def look_at(run: Run, data: Data, index: int, test: bool) -> View:
         return View(images[index], None, p, f"row {index} of {table} (ImageId {index + 1})")
     known = "other data than the run's"
     if run.record["data"]["sha256"] == data.sha256:
-        _, dev = Split(**run.record["split"]).indices(data.labels)
+        _, dev = split_of(run).indices(data.labels)
         known = "held out" if index in dev else "trained on"
     return View(images[index], int(data.labels[index]), p, f"row {index} of {table} ({known})")
 
@@ -236,8 +240,16 @@ def load_weights(run: Run) -> Network:
     try:
         return Network.load(run.path("weights.npz"))
     except CheckpointError as error:
-        remedy = "train anew" if run.record["status"] == "finished" else f"go on with `digits train --resume {run.id}`"
+        remedy = "train anew" if run.record["status"] != "training" else f"go on with `digits train --resume {run.id}`"
         raise DigitsError(f"{error}: {remedy}") from error
+
+
+def split_of(run: Run) -> Split:
+    """The run's split. Raises DigitsError where its record has none that can be."""
+    try:
+        return Split(**run.record["split"])
+    except TypeError as error:
+        raise DigitsError(f"{run.path('run.json')} has no split ({error}): mend it, or remove the run") from error
 
 
 def check_same_data(run: Run, data: Data) -> None:

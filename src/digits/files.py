@@ -17,6 +17,8 @@ REMEDIES = {
     errno.EACCES: "make that folder writable, or choose another",
     errno.EPERM: "make that folder writable, or choose another",
     errno.EROFS: "that disk is read-only, choose another folder",
+    errno.ENOENT: "make that folder first, or choose another",
+    errno.EISDIR: "a folder stands where the file should be, move it away",
     errno.ENOTDIR: "a file stands where a folder should be, move it away or choose another folder",
     errno.EEXIST: "a file stands where a folder should be, move it away or choose another folder",
 }

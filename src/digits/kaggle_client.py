@@ -246,7 +246,7 @@ class KaggleClient:
         try:
             content, modified = csv.read_bytes(), int(csv.stat().st_mtime)
         except OSError as error:
-            raise DigitsError(f"{csv} can't be read ({error.strerror}): write it anew") from error
+            raise DigitsError(f"{csv} can't be read ({error.strerror or error.errno}): write it anew") from error
         before = self.submissions()
         existing = _newest_named(message, before)
         if existing and not again:
@@ -897,7 +897,7 @@ def _cut_off() -> KaggleError:
 
 def _unreadable(error: OSError) -> KaggleError:
     return KaggleError(
-        f"The Kaggle credentials can't be read ({error.strerror})",
+        f"The Kaggle credentials can't be read ({error.strerror or error.errno})",
         "see that the files in ~/.kaggle, and the one that KAGGLE_API_TOKEN may name, can be read, and that "
         "~/.kaggle/credentials.json of `kaggle auth login` can be written",
     )
@@ -1038,7 +1038,8 @@ def _on_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        reason = error.strerror or error.errno
         raise DigitsError(
-            f"{path} can't be written ({error.strerror}): see that the disk has room and the folder is "
-            "writable, then run this again"
+            f"{path} can't be written ({reason}): see that the disk has room and the folder is writable, "
+            "then run this again"
         ) from error

@@ -59,13 +59,17 @@ def learning_curves(path: Path, log: Sequence[dict[str, Any]], title: str, whole
                 for who, key in KEYS[name].items()
                 if log and log[0][key] is not None
             }
+            # Zero has no place on a logarithmic axis: it is drawn below all that is more.
+            lowest = min((value for curve in curves.values() for value in curve if value > 0), default=1.0) / 2
+            upper = max(curves, key=lambda who: curves[who][-1], default="")
             for who, values in curves.items():
                 colour = COLOURS[who]
-                higher = values[-1] == max(curve[-1] for curve in curves.values())
-                axes.plot(epochs, values, color=colour, marker=marker, markersize=3, linewidth=1.6)
+                drawn = [max(value, lowest) for value in values]
+                higher = who == upper
+                axes.plot(epochs, drawn, color=colour, marker=marker, markersize=3, linewidth=1.6)
                 axes.annotate(
                     f"{who} {values[-1]:.3g}" + ("%" if name == "accuracy" else ""),
-                    (epochs[-1], values[-1]),
+                    (epochs[-1], drawn[-1]),
                     xytext=(6, 1 if higher else -1),
                     textcoords="offset points",
                     color=colour,

@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import sys
 import tomllib
 import types
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -62,7 +63,7 @@ class Recipe:
         layers = [LAYERS[line["layer"]](**{k: v for k, v in line.items() if k != "layer"}) for line in self.network]
         try:
             network = Network(layers, IMAGE, dtype)
-        except ValueError as error:
+        except (ValueError, MemoryError) as error:
             raise DigitsError(f"recipe {self.name}: {error}") from error
         if network.output_shape != (CLASSES,):
             raise DigitsError(
@@ -126,9 +127,10 @@ def from_table(table: dict[str, Any], where: str) -> Recipe:
 
 def _read(which: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """The table of a recipe, with that of the one it extends underneath."""
-    if which in seen:
-        raise DigitsError(f"{which} extends itself: {' -> '.join((*seen, which))}")
     is_file = which.endswith(".toml") or os.sep in which
+    place = os.path.realpath(which) if is_file else which  # another way to write a path makes no other file of it
+    if place in seen:
+        raise DigitsError(f"{which} extends itself: {' -> '.join((*seen, place))}")
     if is_file:
         path = Path(which)
         text = _text(path)
@@ -151,7 +153,7 @@ def _read(which: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         base = _value(base, str, f"{which}, extends")
         if is_file and base.endswith(".toml"):
             base = str(path.parent / base)
-        table = _over(_read(base, (*seen, which)), table)
+        table = _over(_read(base, (*seen, place)), table)
     return {**table, "name": path.stem}
 
 
@@ -160,8 +162,11 @@ def _over(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in table.items():
         below = base.get(key)
-        fresh = isinstance(value, dict) and "name" in value and value["name"] != (below or {}).get("name")
-        merged[key] = {**below, **value} if isinstance(value, dict) and isinstance(below, dict) and not fresh else value
+        merged[key] = value
+        if isinstance(value, dict) and isinstance(below, dict):
+            default = AdamW.name if key == "optimizer" else None
+            same = value.get("name", below.get("name", default)) == below.get("name", default)
+            merged[key] = {**below, **value} if same else value
     return merged
 
 
@@ -228,10 +233,16 @@ def _value(value: Any, hint: Any, where: str) -> Any:
         if get_origin(option) is Literal and isinstance(value, str) and value in get_args(option):
             return value
         if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
+            return _finite(value, where)
         if isinstance(option, type) and isinstance(value, option) and (option is bool or not isinstance(value, bool)):
             return value
     raise DigitsError(f"{where} must be {' or '.join(_wanted(option) for option in options)}, not {value!r}")
+
+
+def _finite(value: float, where: str) -> float:
+    if not abs(value) <= sys.float_info.max:  # also where it is nan, or an integer too large for a float
+        raise DigitsError(f"{where} must be a finite number, not {value!r}"[:200])
+    return float(value)
 
 
 def _wanted(option: Any) -> str:

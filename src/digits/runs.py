@@ -15,6 +15,18 @@ from digits.files import make_folder, mendable, write_json, write_whole
 from digits.stats import Score
 
 FORMAT = 1  # of run.json; a newer one is not understood
+RIGHT: dict[str, Any] = {  # what a record holds, as far as others ask it
+    "status": ("training", "finished", "failed"),
+    "created": str,
+    "recipe": {"name": str},
+    "seed": int,
+    "split": dict,
+    "data": {"kind": ("official", "sample", "own"), "sha256": dict},
+    "code": {"sha256": str},
+    "scores": (None, {"dev": (None, {"correct": int, "images": int})}),
+    "submission": (None, {"sha256": str}),
+    "submissions": list,
+}
 NEWEST = "submission.csv"  # under submissions/, a copy of the newest run's
 
 
@@ -78,17 +90,20 @@ class Run:
             return True
 
     def log(self) -> list[dict[str, Any]]:
-        """The lines of log.jsonl; one that was cut short by a kill is left out."""
+        """The lines of log.jsonl, up to one that was cut short by a kill or is damaged."""
         try:
-            lines = self.path("log.jsonl").read_text(encoding="utf-8").splitlines()
+            lines = self.path("log.jsonl").read_bytes().splitlines()
         except FileNotFoundError:
             return []
         entries = []
         for line in lines:
             try:
-                entries.append(json.loads(line))
+                entry = json.loads(line)
             except ValueError:
                 break
+            if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
+                break
+            entries.append(entry)
         return entries
 
     def append_log(self, entry: dict[str, Any]) -> None:
@@ -149,9 +164,25 @@ def read(folder: Path) -> Run:
     missing = [key for key in needed if not isinstance(record, dict) or key not in record]
     if missing:
         raise DigitsError(f"{path} lacks {', '.join(missing)}: mend it, or remove the run")
-    if record["format"] != FORMAT:
+    if record["format"] != FORMAT or isinstance(record["format"], bool):
         raise DigitsError(f"{path} is of format {record['format']}, this version reads {FORMAT}: update digits")
+    wrong = [key for key, right in RIGHT.items() if key in record and not _fits(record[key], right)]
+    if not wrong and record["seed"] < 0:
+        wrong = ["seed"]
+    if wrong:
+        raise DigitsError(f"{path} has something else than a run's {', '.join(wrong)}: mend it, or remove the run")
     return Run(folder, record)
+
+
+def _fits(value: Any, right: Any) -> bool:
+    """The value is of the type, one of the values, or a table with such values under the keys that are given."""
+    if isinstance(right, dict):
+        return isinstance(value, dict) and all(key in value and _fits(value[key], right[key]) for key in right)
+    if isinstance(right, tuple):
+        return any(_fits(value, one) for one in right)
+    if isinstance(right, type):
+        return isinstance(value, right) and not (right is int and isinstance(value, bool))
+    return bool(value == right)
 
 
 def every(submissions: Path) -> list[Run]:

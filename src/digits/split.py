@@ -67,7 +67,7 @@ class Split:
             return "no dev split"
         if self.folds is not None:
             return f"fold {self.fold} of {self.folds} (split seed {self.seed})"
-        return f"a dev split of {self.fraction:.0%} (split seed {self.seed})"
+        return f"a dev split of {100 * self.fraction:g}% (split seed {self.seed})"
 
     def spec(self) -> dict[str, Any]:
         """The split as run.json has it; `Split(**spec)` gives it back."""

@@ -24,25 +24,29 @@ def write_submission(path: Path, labels: NDArray[np.integer[Any]], rows: int) ->
 
     def write(temporary: Path) -> None:
         table.to_csv(temporary, index=False, lineterminator="\n")
-        check_submission(temporary, rows)
+        check_submission(temporary, rows, str(path))
 
     write_whole(path, write)
 
 
-def check_submission(path: Path, rows: int) -> None:
+def check_submission(
+    path: Path, rows: int, name: str = "", remedy: str = "write it anew with `digits predict`"
+) -> None:
     """Raise DigitsError, with line and column, unless the file is a submission for a test.csv of so many rows."""
-    remedy = "write it anew with `digits predict`"
+    name = name or str(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise DigitsError(f"{path} is missing: {remedy}") from None
+        raise DigitsError(f"{name} is missing: {remedy}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DigitsError(f"{path} can't be read as text ({error}): {remedy}") from error
-    if not lines or lines[0] != HEADER:
-        raise DigitsError(f"{path}, line 1: the header must be {HEADER}: {remedy}")
+        raise DigitsError(f"{name} can't be read as text ({error}): {remedy}") from error
+    # not splitlines, which also parts a line where neither Kaggle nor a spreadsheet does
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    if lines[0] != HEADER:
+        raise DigitsError(f"{name}, line 1: the header must be {HEADER}: {remedy}")
     for number, line in enumerate(lines[1:], start=1):
         cells = line.split(",")
-        where = f"{path}, line {number + 1}"
+        where = f"{name}, line {number + 1}"
         if len(cells) != 2:
             raise DigitsError(f"{where}: there must be an ImageId and a Label, not {line[:40]!r}: {remedy}")
         if cells[0] != str(number):
@@ -52,4 +56,4 @@ def check_submission(path: Path, rows: int) -> None:
                 f"{where}, column 2 (Label): it must be an integer from 0 to 9, not {cells[1][:20]!r}: {remedy}"
             )
     if len(lines) - 1 != rows:
-        raise DigitsError(f"{path} has {len(lines) - 1:,} rows and test.csv has {rows:,}: {remedy}")
+        raise DigitsError(f"{name} has {len(lines) - 1:,} rows and test.csv has {rows:,}: {remedy}")

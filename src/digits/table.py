@@ -117,6 +117,8 @@ def _check_header(line: bytes, columns: Sequence[str], name: str) -> None:
             f"{name}, line 1, column {at + 1}: the columns are out of order, {found[at]!r} stands where "
             f"{columns[at]!r} belongs: put them in the competition's order"
         )
+    if found == list(TRAIN_COLUMNS):
+        raise DigitsError(f"{name}, line 1, column 1: there should be no label here, is this train.csv? If not, {MEND}")
     missing = [column for column in columns if column not in found]
     if not missing:
         extra = next(column for column in found if column not in columns or found.count(column) > 1)
@@ -125,7 +127,6 @@ def _check_header(line: bytes, columns: Sequence[str], name: str) -> None:
             f"{len(columns)}: leave it out"
         )
     hint = "is this test.csv?" if missing == ["label"] else "is this the competition's file?"
-    hint = "is this train.csv?" if found == list(TRAIN_COLUMNS) else hint
     raise DigitsError(
         f"{name}, line 1: the header has {len(found)} columns and no {missing[0]!r}, the competition's has "
         f"{len(columns)}, from {columns[0]!r} to {columns[-1]!r}; {hint} If not, {MEND}"
@@ -162,6 +163,8 @@ def _problem(cell: str, column: str) -> str | None:
         return "the value is missing"
     if not (cell.isascii() and cell.isdigit()):
         return f"{shown} is not an integer from 0 to {highest}"
+    if len(cell) > 3 and int(cell) <= highest:
+        return f"{shown} has too many digits"
     if len(cell) > 3 or int(cell) > highest:
         return f"{shown} is more than {highest}"
     return None

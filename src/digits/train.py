@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from digits.augment import deform
 from digits.errors import DigitsError
 from digits.files import write_whole
-from digits.nn import Array, CheckpointError, DataParallel, Pixels, Workers, read_arrays, write_arrays
+from digits.nn import Array, CheckpointError, DataParallel, Dense, Flatten, Pixels, Workers, read_arrays, write_arrays
 from digits.predict import network_input, predict
 from digits.recipe import Recipe
 from digits.stats import Score
@@ -98,7 +98,7 @@ class Training:
         self._loss, self._correct = 0.0, 0  # sums over the epoch so far
         self._order: NDArray[np.intp] = _by_rarest_pixel(images) if self.whole else np.arange(count)
         self._order_epoch = -1
-        self._pixels: dict[int, tuple[Pixels, Labels]] = {}
+        self._pixels: dict[int, tuple[Array | Pixels, Labels]] = {}
 
     def __iter__(self) -> Iterator[Progress]:
         return self
@@ -124,6 +124,8 @@ class Training:
         record = None
         epochs = self.recipe.train.epochs
         if at + 1 == self._epoch_steps and ((epoch + 1) % self.recipe.train.report_every == 0 or epoch + 1 == epochs):
+            if not np.isfinite(self.network.params).all():
+                raise self._diverged(f"there are weights that are not finite after step {self.step}", lr)
             record = self._record(epoch + 1, lr)
         return Progress(self.step, result.loss / size, record)
 
@@ -149,7 +151,9 @@ class Training:
                     raise ValueError(f"{name} is not of this network")
             step, seconds = int(progress["step"]), float(progress["seconds"])
             loss, correct = float(progress["loss"]), int(progress["correct"])
-        except (CheckpointError, KeyError, TypeError, ValueError) as error:
+            if not 0 <= step <= self.steps:
+                raise ValueError(f"it is of step {step} of {self.steps}")
+        except (CheckpointError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise DigitsError(
                 f"the checkpoint {path} can't be used ({error}): delete it, and --resume starts the run again"
             ) from error
@@ -184,11 +188,14 @@ class Training:
 
         return load
 
-    def _load_whole(self, shard: int, part: slice) -> tuple[Pixels, Labels, np.random.Generator]:
+    def _load_whole(self, shard: int, part: slice) -> tuple[Array | Pixels, Labels, np.random.Generator]:
         """A shard of the full batch, which is the same at every step, so it is made once."""
         if shard not in self._pixels:
             chosen = self._order[part]
-            self._pixels[shard] = Pixels(self._images[chosen][..., np.newaxis]), self._labels[chosen]
+            images = self._images[chosen]
+            first = next(layer for layer in self.network.layers if not isinstance(layer, Flatten))
+            x = Pixels(images[..., np.newaxis]) if isinstance(first, Dense) else network_input(images)
+            self._pixels[shard] = x, self._labels[chosen]
         return *self._pixels[shard], generator(self.seed, STEP, self.step, shard)
 
     def _record(self, epoch: int, lr: float) -> Record:
@@ -209,12 +216,14 @@ class Training:
 
     def _check_finite(self, loss: float, lr: float) -> None:
         if not math.isfinite(loss):
-            name = self.recipe.optimizer.name
-            raise DivergedError(
-                f"the loss is {loss} at step {self.step + 1} of {self.steps} with a learning rate of {lr:g}: the "
-                f"training diverged; lower lr in [optimizer] (try {self.recipe.optimizer.lr / 10:g} with {name}), or "
-                "give [schedule] a longer warmup"
-            )
+            raise self._diverged(f"the loss is {loss} at step {self.step + 1}", lr)
+
+    def _diverged(self, what: str, lr: float) -> DivergedError:
+        name = self.recipe.optimizer.name
+        return DivergedError(
+            f"{what} of {self.steps} with a learning rate of {lr:g}: the training diverged; lower lr in [optimizer] "
+            f"(try {self.recipe.optimizer.lr / 10:g} with {name}), or give [schedule] a longer warmup"
+        )
 
 
 def _by_rarest_pixel(images: Images) -> NDArray[np.intp]:
@@ -223,9 +232,8 @@ def _by_rarest_pixel(images: Images) -> NDArray[np.intp]:
     Sorted by how often each one's rarest lit pixel is lit among all: the first light rare pixels, the last none.
     """
     lit = images.reshape(len(images), -1) > 0
-    often = lit.sum(axis=0, dtype=np.int32)
-    rarest = np.where(lit, often, np.int32(len(images))).min(axis=1)
-    return np.argsort(rarest, kind="stable")
+    rarest_first = np.argsort(np.count_nonzero(lit, axis=0), kind="stable")
+    return np.argsort(lit[:, rarest_first].argmax(axis=1), kind="stable")
 
 
 def record_table(record: Record) -> dict[str, Any]:

@@ -197,5 +197,5 @@ LAYERS: dict[str, type[Layer]] = {layer.name: layer for layer in (Dense, Dropout
 def positive(layer: Layer, *names: str) -> None:
     """Raise ValueError unless the hyperparameters with these names are greater than zero."""
     for name in names:
-        if getattr(layer, name) <= 0:
+        if not 0 < getattr(layer, name) < math.inf:
             raise ValueError(f"{name} must be greater than 0, not {getattr(layer, name)}")

@@ -3,6 +3,8 @@
 import copy
 import json
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,7 +17,10 @@ from digits.nn.layers import LAYERS, Layer
 from digits.nn.pixels import Array, Pixels, Shape
 
 # What NumPy and zipfile raise between them on a file that is cut short, altered or something else.
-DAMAGE = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (
+    *(OSError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, OverflowError, MemoryError),
+    *(RuntimeError, SyntaxError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error),
+)
 
 
 class CheckpointError(ValueError):
@@ -98,7 +103,8 @@ class Network:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint that describes itself: the layers as JSON and each parameter by its name, as .npz."""
-        spec = {"input_shape": self.input_shape, "layers": [layer.spec() for layer in self.layers]}
+        layers = [layer.spec() for layer in self.layers]
+        spec = {"input_shape": self.input_shape, "dtype": self.params.dtype.name, "layers": layers}
         write_arrays(path, {**dict(self.named_parameters()), "network": np.array(json.dumps(spec))})
 
     @classmethod
@@ -108,15 +114,17 @@ class Network:
         try:
             spec = json.loads(str(arrays.pop("network")))
             layers = [LAYERS[line.pop("layer")](**line) for line in spec["layers"]]
-            network = cls(layers, spec["input_shape"], next(iter(arrays.values())).dtype)
+            if spec["dtype"] not in ("float32", "float64"):
+                raise ValueError(f"its parameters are {spec['dtype']}")
+            network = cls(layers, spec["input_shape"], spec["dtype"])
             wanted = dict(network.named_parameters())
             if wanted.keys() != arrays.keys():
                 raise ValueError("its parameters are not those of its layers")
             for name, parameter in wanted.items():
-                if arrays[name].shape != parameter.shape:
-                    raise ValueError(f"{name} has the shape {arrays[name].shape}, not {parameter.shape}")
+                if arrays[name].shape != parameter.shape or arrays[name].dtype != parameter.dtype:
+                    raise ValueError(f"{name} is not {parameter.shape} numbers of {parameter.dtype}")
                 parameter[...] = arrays[name]
-        except (AttributeError, KeyError, TypeError, ValueError, StopIteration) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, MemoryError, RecursionError) as error:
             raise CheckpointError(f"{path} holds no network of this version: {error}") from error
         return network
 
@@ -150,8 +158,9 @@ def write_arrays(path: Path, arrays: dict[str, Array]) -> None:
 def read_arrays(path: Path) -> dict[str, Array]:
     """The arrays of an .npz, checked against its checksums. Raises CheckpointError if it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        # Opened here, because np.load leaves a file open that is no zip after all.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except DAMAGE as error:

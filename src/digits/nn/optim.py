@@ -70,7 +70,7 @@ class AdamW:
 
     def __post_init__(self) -> None:
         within(self, lr=(0, math.inf), beta1=(0, 1), beta2=(0, 1), weight_decay=(0, math.inf))
-        if self.epsilon <= 0:
+        if not 0 < self.epsilon < math.inf:
             raise ValueError(f"epsilon must be greater than 0, not {self.epsilon}")
 
     @property

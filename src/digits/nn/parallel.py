@@ -101,6 +101,7 @@ class DataParallel:
             self._replicas.append(self.network.replica())
             self._losses.append(SoftmaxCrossEntropy(self._loss.label_smoothing))
 
+        @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is what says so
         def gradients(shard: int) -> Result:
             x, labels, rng = load(shard, shards[shard])
             replica, loss = self._replicas[shard], self._losses[shard]
@@ -108,6 +109,7 @@ class DataParallel:
             replica.backward(loss.backward(images))
             return result
 
+        @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is what says so
         def update(start: int) -> None:
             block = slice(start, start + BLOCK_PARAMETERS)
             total = self._replicas[0].grads[block]
@@ -126,6 +128,7 @@ def probabilities(network: Network, workers: Workers, images: int, load: Callabl
     free = [network.replica() for _ in range(workers.threads)]
     out = np.empty((images, *network.output_shape), network.params.dtype)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def predict(start: int) -> None:
         replica = free.pop()
         block = slice(start, min(start + PREDICTION_IMAGES, images))

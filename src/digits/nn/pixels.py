@@ -6,6 +6,7 @@ columns that are dark in a whole block: they add exactly 0 to a product, and the
 """
 
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
-BLOCK = 2048  # images, at most, that are widened at a time and share their dark columns
+BLOCK = 3072  # images, at most, that are widened at a time and share their dark columns
 SMALL = 64  # images in one product: OpenBLAS multiplies matrices as small as these without repacking them
 
 
@@ -31,7 +32,6 @@ class Pixels:
             rows = slice(start, min(start + size, len(flat)))
             lit = np.flatnonzero(flat[rows].any(axis=0))
             self._blocks.append((rows, np.ascontiguousarray(flat[rows][:, lit]), lit))
-        self._wide = np.empty(max(packed.size for _, packed, _ in self._blocks), dtype)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -46,10 +46,12 @@ class Pixels:
         """W xᵀ into out      x: these images as (N, D) floats   W: (M, D)   out: (M, N)"""
         for rows, packed, lit in self._blocks:
             x = self._widen(packed)
-            w = W[:, lit] * (1 / 255)
-            whole = len(x) - len(x) % SMALL
-            tiles = out[:, rows.start : rows.start + whole].reshape(len(W), -1, SMALL)
-            np.matmul(w, x[:whole].reshape(-1, SMALL, len(lit)).transpose(0, 2, 1), out=tiles.transpose(1, 0, 2))
+            w = np.take(W, lit, axis=1)
+            w *= 1 / 255
+            tiles = len(x) // SMALL
+            whole = tiles * SMALL
+            y = out[:, rows.start : rows.start + whole].reshape(len(W), tiles, SMALL).transpose(1, 0, 2)
+            np.matmul(w, x[:whole].reshape(tiles, SMALL, len(lit)).transpose(0, 2, 1), out=y)
             np.matmul(w, x[whole:].T, out=out[:, rows.start + whole : rows.stop])
         return out
 
@@ -58,9 +60,11 @@ class Pixels:
         out[...] = 0
         for rows, packed, lit in self._blocks:
             x = self._widen(packed)
-            whole = len(x) - len(x) % SMALL
-            tiles = dy[:, rows.start : rows.start + whole].reshape(len(dy), -1, SMALL)
-            parts = np.matmul(tiles.transpose(1, 0, 2), x[:whole].reshape(-1, SMALL, len(lit)))
+            tiles = len(x) // SMALL
+            whole = tiles * SMALL
+            parts = self._scratch("parts", (tiles, len(dy), len(lit)))
+            cotangents = dy[:, rows.start : rows.start + whole].reshape(len(dy), tiles, SMALL).transpose(1, 0, 2)
+            np.matmul(cotangents, x[:whole].reshape(tiles, SMALL, len(lit)), out=parts)
             total = parts.sum(axis=0)
             total += dy[:, rows.start + whole : rows.stop] @ x[whole:]
             total *= 1 / 255
@@ -68,6 +72,18 @@ class Pixels:
         return out
 
     def _widen(self, packed: Array) -> Array:
-        x = self._wide[: packed.size].reshape(packed.shape)
+        x = self._scratch("x", packed.shape)
         np.copyto(x, packed)
         return x
+
+    def _scratch(self, key: str, shape: Shape) -> Array:
+        """An array of this thread's own, for whichever images it is at: one that stays in the cache."""
+        size = math.prod(shape)
+        kept: Array | None = getattr(_of_thread, key, None)
+        if kept is None or kept.size < size or kept.dtype != self.dtype:
+            kept = np.empty(size, self.dtype)
+            setattr(_of_thread, key, kept)
+        return kept[:size].reshape(shape)
+
+
+_of_thread = threading.local()

@@ -1,0 +1,188 @@
+"""Every layer, and whole networks, against finite differences in float64. A new layer is one more line of CASES.
+
+A layer is checked along random directions with a random cotangent c: f(x) = c · y(x) has the gradient that `backward`
+makes of c, so (f(x + h u) - f(x - h u)) / 2h = u · gradient for any direction u.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from digits.nn import LAYERS, Array, Dense, Dropout, Flatten, Layer, Network, ReLU, Shape
+
+IMAGES, LARGER = 5, 9
+H = 1e-5
+MASK_SEED = 7  # of the generator that each `forward` of a check is given afresh: the same dropout masks every time
+
+
+@dataclass(frozen=True)
+class Case:
+    """Layers, and the shape of an image before them."""
+
+    layers: tuple[Layer, ...]
+    shape: Shape
+
+    def network(self, dtype: type = np.float64) -> Network:
+        """The layers with random parameters, biases too, and all of them with a gradient for their input."""
+        network = Network(copy.deepcopy(self.layers), self.shape, dtype)
+        network.params[...] = np.random.default_rng(1).normal(size=network.count)
+        for layer in network.layers:
+            layer.input_gradient = True
+        return network
+
+
+CASES = {
+    "dense": Case((Dense(4),), (6,)),
+    "dense, uniform": Case((Dense(3, init="uniform"),), (5,)),
+    "dense, one unit": Case((Dense(1),), (6,)),
+    "dense, one input": Case((Dense(4),), (1,)),
+    "relu": Case((ReLU(),), (6,)),
+    "relu on images": Case((ReLU(),), (4, 3, 2)),
+    "dropout": Case((Dropout(0.4),), (6,)),
+    "dropout on images": Case((Dropout(0.4),), (4, 3, 2)),
+    "dropout that drops nothing": Case((Dropout(0.0),), (6,)),
+    "flatten": Case((Flatten(),), (4, 3, 2)),
+    "linear network": Case((Flatten(), Dense(3)), (4, 3, 1)),
+    "tutorial's network": Case((Flatten(), Dense(5, init="uniform"), ReLU(), Dense(5, init="uniform")), (4, 3, 1)),
+    "perceptron": Case(
+        (Flatten(), Dense(8), ReLU(), Dropout(0.3), Dense(6), ReLU(), Dropout(0.2), Dense(4)), (3, 3, 1)
+    ),
+    "dropout first": Case((Dropout(0.2), Flatten(), Dense(4), ReLU(), Dense(3)), (3, 3, 2)),
+}
+
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    "rows first": np.ascontiguousarray,
+    "units first": np.asfortranarray,
+    "with gaps": lambda x: np.repeat(x, 2, axis=0)[::2],
+}
+
+
+def inputs(case: Case, images: int = IMAGES, dtype: type = np.float64) -> Array:
+    return np.random.default_rng(2).normal(size=(images, *case.shape)).astype(dtype)
+
+
+def cotangent(network: Network, images: int = IMAGES) -> Array:
+    c = np.random.default_rng(3).normal(size=(images, *network.output_shape))
+    return c.astype(network.params.dtype)
+
+
+def forward(network: Network, x: Array) -> Array:
+    """A copy of the output in training, always with the same dropout masks."""
+    return network.forward(x, np.random.default_rng(MASK_SEED)).copy()
+
+
+def backward(network: Network, dy: Array) -> Array:
+    """The gradient at the network's input, which `Network.backward` leaves out; `grads` are filled in."""
+    for layer in reversed(network.layers):
+        dy = layer.backward(dy)
+    return dy.copy()
+
+
+@every_case
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_gradients_are_the_finite_differences(case: Case, layout: Callable[[Array], Array]) -> None:
+    network, rng = case.network(), np.random.default_rng(4)
+    x = inputs(case)
+    forward(network, layout(x))
+    c = cotangent(network)
+    dx = backward(network, layout(c))
+    grads = network.grads.copy()
+
+    def f(x: Array, params: Array) -> float:
+        twin = case.network()
+        twin.params[...] = params
+        return float((c * forward(twin, layout(x))).sum())
+
+    for _ in range(3):
+        u, v = rng.normal(size=x.shape), rng.normal(size=network.count)
+        along_x = (f(x + H * u, network.params) - f(x - H * u, network.params)) / (2 * H)
+        along_params = (f(x, network.params + H * v) - f(x, network.params - H * v)) / (2 * H)
+        assert along_x == pytest.approx(float((dx * u).sum()), rel=1e-7, abs=1e-8)
+        assert along_params == pytest.approx(float(grads @ v), rel=1e-7, abs=1e-8)
+
+
+def test_the_table_has_every_layer() -> None:
+    assert {type(layer) for case in CASES.values() for layer in case.layers} == set(LAYERS.values())
+
+
+@every_case
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_the_order_of_an_array_in_memory_changes_no_prediction(case: Case, layout: Callable[[Array], Array]) -> None:
+    network, x = case.network(), inputs(case)
+    y = network.forward(x).copy()
+    np.testing.assert_allclose(network.forward(layout(x)), y, rtol=1e-12, atol=1e-12)
+
+
+@every_case
+@pytest.mark.parametrize("images", [1, 2, LARGER])
+def test_a_batch_leaves_nothing_behind_for_the_next(case: Case, images: int) -> None:
+    fresh, used = case.network(), case.network()
+    x, c = inputs(case), cotangent(fresh)
+    forward(used, inputs(case, images))
+    backward(used, cotangent(used, images))
+    np.testing.assert_array_equal(forward(used, x), forward(fresh, x))
+    np.testing.assert_array_equal(backward(used, c), backward(fresh, c))
+    np.testing.assert_array_equal(used.grads, fresh.grads)
+
+
+@every_case
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_network_computes_in_its_own_precision(case: Case, dtype: type) -> None:
+    network = case.network(dtype)
+    y = forward(network, inputs(case, dtype=dtype))
+    dx = backward(network, cotangent(network))
+    assert {network.params.dtype, network.grads.dtype, y.dtype, dx.dtype} == {np.dtype(dtype)}
+
+
+@every_case
+def test_float32_agrees_with_float64(case: Case) -> None:
+    single, double = case.network(np.float32), case.network()
+    x, c = inputs(case, dtype=np.float32), cotangent(single)
+    np.testing.assert_allclose(forward(single, x), forward(double, x.astype(float)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(backward(single, c), backward(double, c.astype(float)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(single.grads, double.grads, rtol=1e-4, atol=1e-4)
+
+
+@every_case
+def test_a_layer_does_not_write_on_what_it_is_given(case: Case) -> None:
+    network, x = case.network(), inputs(case)
+    c = cotangent(network)
+    given_x, given_c, params = x.copy(), c.copy(), network.params.copy()
+    forward(network, x)
+    backward(network, c)
+    np.testing.assert_array_equal(x, given_x)
+    np.testing.assert_array_equal(c, given_c)
+    np.testing.assert_array_equal(network.params, params)
+
+
+@every_case
+def test_a_replica_computes_the_same_and_keeps_its_work_to_itself(case: Case) -> None:
+    network, x = case.network(), inputs(case)
+    c = cotangent(network)
+    y = network.forward(x, np.random.default_rng(MASK_SEED))
+    network.backward(c)
+    before = y.copy(), network.grads.copy()
+    twin = network.replica()
+    assert np.shares_memory(twin.params, network.params) or not network.count
+    twin.forward(-x, np.random.default_rng(MASK_SEED + 1))
+    twin.backward(-2 * c)
+    np.testing.assert_array_equal(y, before[0])
+    np.testing.assert_array_equal(network.grads, before[1])
+    np.testing.assert_array_equal(forward(twin, x), before[0])
+    twin.backward(c)
+    np.testing.assert_array_equal(twin.grads, before[1])
+
+
+@every_case
+def test_shapes_are_known_before_the_first_batch(case: Case) -> None:
+    network = case.network()
+    x = inputs(case)
+    for layer, shape in zip(network.layers, network.shapes, strict=True):
+        x = layer.forward(x)
+        assert x.shape == (IMAGES, *shape)
+    assert network.output_shape == network.shapes[-1]

@@ -1,0 +1,181 @@
+"""Optimizers and schedules against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from digits.nn import OPTIMIZERS, SGD, AdamW, Array, Optimizer, Schedule
+
+W = (1.0, -2.0)
+MATRIX_AND_BIAS = np.array([1.0, 0.0])  # weight decay is for the first of two parameters only
+
+
+def after(optimizer: Optimizer, *gradients: tuple[float, float]) -> Array:
+    """The parameters W after a step on each of the gradients, at the optimizer's own learning rate."""
+    w = np.array(W)
+    state = {name: np.zeros(2) for name in optimizer.states}
+    for step, g in enumerate(gradients, start=1):
+        optimizer.update(w, np.array(g, float), state, optimizer.lr, step, MATRIX_AND_BIAS)
+    return w
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "wanted"),
+    [
+        # w - 0.1 (0.5, 1) = (0.95, -2.1);  then - 0.1 (1, -1)
+        (SGD(0.1), (0.85, -2.0)),
+        # v = (0.5, 1), w = (0.95, -2.1);  v = (0.45 + 1, 0.9 - 1) = (1.45, -0.1), w = (0.95 - 0.145, -2.1 + 0.01)
+        (SGD(0.1, momentum=0.9), (0.805, -2.09)),
+        # v = (0.5, 1), g + 0.9 v = (0.95, 1.9), w = (0.905, -2.19);
+        # v = (1.45, -0.1), g + 0.9 v = (2.305, -1.09), w = (0.905 - 0.2305, -2.19 + 0.109)
+        (SGD(0.1, momentum=0.9, nesterov=True), (0.6745, -2.081)),
+        # g = (0.5 + 0.2 · 1, 1), w = (0.93, -2.1);  g = (1 + 0.2 · 0.93, -1) = (1.186, -1), w = (0.93 - 0.1186, -2)
+        (SGD(0.1, weight_decay=0.2), (0.8114, -2.0)),
+        # g = v = (0.7, 1), w = (0.93, -2.1);  g = (1.186, -1), v = (0.63 + 1.186, -0.1) = (1.816, -0.1)
+        (SGD(0.1, momentum=0.9, weight_decay=0.2), (0.93 - 0.1816, -2.09)),
+    ],
+    ids=["plain", "momentum", "nesterov", "decay", "momentum and decay"],
+)
+def test_gradient_descent_by_hand(optimizer: SGD, wanted: tuple[float, float]) -> None:
+    np.testing.assert_allclose(after(optimizer, (0.5, 1), (1, -1)), wanted, rtol=1e-14)
+
+
+def test_adamw_by_hand() -> None:
+    optimizer = AdamW(0.1, beta1=0.5, beta2=0.75, epsilon=1, weight_decay=0.2)
+    # Step 1: m = (2, -4) / 2 = (1, -2), v = (4, 16) / 4 = (1, 4); 1 - β1 = 1/2 and 1 - β2 = 1/4, so that
+    # m̂ = (2, -4), √v̂ = √(4, 16) = (2, 4), m̂ / (√v̂ + 1) = (2/3, -4/5); the decay takes 0.1 · 0.2 · 1 of the first.
+    first = np.array([1 - 0.1 * (2 / 3 + 0.2), -2 + 0.1 * 4 / 5])
+    np.testing.assert_allclose(after(optimizer, (2, -4)), first, rtol=1e-14)
+    # Step 2: m = (1 - 2, -2 + 4) / 2 = (-1/2, 1), v = (0.75 + 0.25 · 4, 3 + 0.25 · 16) = (7/4, 7); 1 - β1² = 3/4 and
+    # 1 - β2² = 7/16, so that m̂ = (-2/3, 4/3), √v̂ = √(4, 16) = (2, 4), m̂ / (√v̂ + 1) = (-2/9, 4/15).
+    second = first - 0.1 * np.array([-2 / 9 + 0.2 * first[0], 4 / 15])
+    np.testing.assert_allclose(after(optimizer, (2, -4), (-2, 4)), second, rtol=1e-14)
+
+
+def test_adamw_without_decay_steps_by_the_learning_rate_whatever_the_size_of_the_gradient() -> None:
+    # At step 1, m̂ / √v̂ is the gradient's sign.
+    np.testing.assert_allclose(after(AdamW(0.01, weight_decay=0), (1e-3, -1e3)), (0.99, -1.99), rtol=1e-6)
+
+
+optimizers = pytest.mark.parametrize(
+    "optimizer",
+    [SGD(), SGD(momentum=0.9), SGD(momentum=0.9, nesterov=True, weight_decay=1e-2), AdamW(), AdamW(weight_decay=0)],
+    ids=repr,
+)
+
+
+@optimizers
+@settings(deadline=None)
+@given(cut=st.integers(0, 20))
+def test_an_update_of_slices_is_the_update_of_the_whole_bit_for_bit(optimizer: Optimizer, cut: int) -> None:
+    rng = np.random.default_rng(0)
+    decays = (np.arange(20) % 3 > 0).astype(np.float32)
+    w = rng.normal(size=20).astype(np.float32)
+    parts, state = w.copy(), {name: np.zeros_like(w) for name in optimizer.states}
+    state_of_parts = {name: vector.copy() for name, vector in state.items()}
+    for step in (1, 2, 3):
+        g = rng.normal(size=20).astype(np.float32)
+        for part in (slice(cut, None), slice(0, cut)):
+            sliced = {name: vector[part] for name, vector in state_of_parts.items()}
+            optimizer.update(parts[part], g[part].copy(), sliced, 0.1, step, decays[part])
+        optimizer.update(w, g, state, 0.1, step, decays)
+    np.testing.assert_array_equal(parts, w)
+    for name, vector in state.items():
+        np.testing.assert_array_equal(state_of_parts[name], vector)
+
+
+@optimizers
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_update_keeps_the_precision(optimizer: Optimizer, dtype: type) -> None:
+    w, g, decays = np.ones(3, dtype), np.full(3, 0.1, dtype), np.ones(3, dtype)
+    state = {name: np.zeros(3, dtype) for name in optimizer.states}
+    before = w.copy()
+    optimizer.update(w, g, state, 0.1, 1, decays)
+    assert {array.dtype for array in (w, g, *state.values())} == {np.dtype(dtype)}
+    assert (w < before).all()
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "message"),
+    [
+        (SGD, {"lr": -0.1}, "lr must be at least 0"),
+        (SGD, {"lr": math.nan}, "lr must be at least 0"),
+        (SGD, {"lr": math.inf}, "lr must be"),
+        (SGD, {"momentum": 1.0}, "momentum must be at least 0 and less than 1"),
+        (SGD, {"weight_decay": -1e-4}, "weight_decay must be at least 0"),
+        (SGD, {"nesterov": True}, "nesterov needs a momentum"),
+        (AdamW, {"lr": -1.0}, "lr must be at least 0"),
+        (AdamW, {"beta1": 1.0}, "beta1 must be at least 0 and less than 1"),
+        (AdamW, {"beta2": 1.0}, "beta2 must be at least 0 and less than 1"),
+        (AdamW, {"epsilon": 0.0}, "epsilon must be"),
+        (AdamW, {"epsilon": math.nan}, "epsilon must be"),
+        (AdamW, {"epsilon": math.inf}, "epsilon must be"),
+        (Schedule, {"warmup": 1.0}, "warmup must be at least 0 and less than 1"),
+        (Schedule, {"final": -0.1}, "final must be at least 0"),
+        (Schedule, {"name": "exponential", "final": 0.0}, "needs a final greater than 0"),
+        (Schedule, {"stages": 0}, "stages must be at least 1"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(cls: type, values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cls(**values)
+
+
+def test_every_optimizer_is_known_by_its_name() -> None:
+    assert {name: cls.name for name, cls in OPTIMIZERS.items()} == {"sgd": "sgd", "adamw": "adamw"}
+
+
+ROOT = math.sqrt(0.5)  # the cosine of an eighth of a turn
+
+
+@pytest.mark.parametrize(
+    ("schedule", "wanted"),
+    [
+        (Schedule(), [1, 1, 1, 1]),
+        (Schedule("step", stages=3, factor=0.1), [1, 1, 0.1, 0.1, 0.01, 0.01]),
+        (Schedule("step", stages=2, factor=0.5), [1, 1, 1, 0.5, 0.5]),  # half of 5 steps is between the third's ends
+        (Schedule("exponential", final=0.01), [1, 0.01**0.25, 0.1, 0.01**0.75]),
+        # 0.2 + 0.8 (1 + cos(π u)) / 2 for u = 0, 1/4, 1/2, 3/4
+        (Schedule("cosine", final=0.2), [1, 0.6 + 0.4 * ROOT, 0.6, 0.6 - 0.4 * ROOT]),
+        (Schedule("one-cycle", final=0.2), [1, 0.6 + 0.4 * ROOT, 0.6, 0.6 - 0.4 * ROOT]),
+        # a third of 6 steps is warm-up, 1/3 and 2/3 of the way up; the other 4 are as above
+        (Schedule("constant", warmup=1 / 3), [1 / 3, 2 / 3, 1, 1, 1, 1]),
+        (Schedule("step", warmup=1 / 3, stages=2, factor=0.1), [1 / 3, 2 / 3, 1, 1, 0.1, 0.1]),
+        (Schedule("exponential", warmup=1 / 3, final=0.01), [1 / 3, 2 / 3, 1, 0.01**0.25, 0.1, 0.01**0.75]),
+        (Schedule("cosine", warmup=1 / 3, final=0.2), [1 / 3, 2 / 3, 1, 0.6 + 0.4 * ROOT, 0.6, 0.6 - 0.4 * ROOT]),
+        # up from 0.2 by 0.8 (1 - cos(π/3)) / 2 = 0.8 / 4 and by 0.8 (1 - cos(2π/3)) / 2 = 0.8 · 3/4
+        (Schedule("one-cycle", warmup=1 / 3, start=0.2, final=0), [0.4, 0.8, 1, 0.5 + ROOT / 2, 0.5, 0.5 - ROOT / 2]),
+        # warm for half a step: the first is 1 / 1.5 of the way up, the second 0.5 / 1.5 of the way through the rest
+        (Schedule("exponential", warmup=0.25, final=0.001), [2 / 3, 0.1]),
+    ],
+    ids=lambda value: value.name if isinstance(value, Schedule) else "",
+)
+def test_schedules_by_hand(schedule: Schedule, wanted: list[float]) -> None:
+    multiples = [schedule.multiple(step, len(wanted)) for step in range(len(wanted))]
+    assert multiples == pytest.approx(wanted, rel=1e-12)
+    assert all(type(multiple) is float for multiple in multiples)
+
+
+@settings(deadline=None)
+@given(
+    name=st.sampled_from(["constant", "step", "exponential", "cosine", "one-cycle"]),
+    warmup=st.floats(0, 0.9),
+    start=st.floats(0, 0.9),
+    final=st.floats(1e-6, 0.9),
+    stages=st.integers(1, 6),
+    steps=st.integers(1, 300),
+)
+def test_a_schedule_rises_to_1_and_never_rises_again(
+    name: str, warmup: float, start: float, final: float, stages: int, steps: int
+) -> None:
+    schedule = Schedule(name, warmup, start, final, stages)  # type: ignore[arg-type]
+    multiples = [schedule.multiple(step, steps) for step in range(steps)]
+    warm = math.ceil(warmup * steps)
+    assert all(0 < multiple <= 1 for multiple in multiples)
+    assert multiples[:warm] == sorted(multiples[:warm])
+    assert multiples[warm:] == sorted(multiples[warm:], reverse=True)
+    if not warmup:
+        assert multiples[0] == 1

@@ -1,0 +1,296 @@
+"""Batches shared out to threads: the same as in one piece, the same on any number of threads, and no growth."""
+
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from digits.machine import single_threaded_blas
+from digits.nn import (
+    SGD,
+    AdamW,
+    Array,
+    DataParallel,
+    Dense,
+    Dropout,
+    Flatten,
+    Network,
+    Optimizer,
+    Pixels,
+    ReLU,
+    SoftmaxCrossEntropy,
+    Workers,
+    probabilities,
+    softmax,
+)
+
+IMAGES, SHAPE = 50, (5, 4, 1)
+Load = Callable[[int, slice], tuple[Array | Pixels, Array, np.random.Generator]]
+
+
+def perceptron(dtype: type = np.float64, units: int = 12, dropout: float = 0.0) -> Network:
+    layers = [Flatten(), Dense(units), ReLU(), Dropout(dropout), Dense(10)]
+    return Network(layers, SHAPE, dtype).initialise(np.random.default_rng(0))
+
+
+def batch(images: int = IMAGES, dtype: type = np.float64) -> tuple[Array, Array]:
+    rng = np.random.default_rng(1)
+    return rng.normal(size=(images, *SHAPE)).astype(dtype), rng.integers(0, 10, images)
+
+
+def loader(x: Array, labels: Array, seed: int = 2) -> Load:
+    return lambda shard, part: (x[part], labels[part], np.random.default_rng((seed, shard)))
+
+
+def trained(
+    network: Network,
+    optimizer: Optimizer,
+    *,
+    threads: int = 1,
+    shards: int = 4,
+    steps: int = 3,
+    images: int = IMAGES,
+    smoothing: float = 0.1,
+) -> DataParallel:
+    """The network after some steps on the same batch."""
+    x, labels = batch(images, network.params.dtype.type)
+    with single_threaded_blas(), Workers(threads) as workers:
+        parallel = DataParallel(network, SoftmaxCrossEntropy(smoothing), optimizer, workers, shards)
+        for step in range(1, steps + 1):
+            parallel.step(images, loader(x, labels, step), optimizer.lr, step)
+    return parallel
+
+
+@settings(deadline=None)
+@given(images=st.integers(1, 500), shards=st.integers(1, 16))
+def test_shards_are_an_even_partition_of_the_batch(images: int, shards: int) -> None:
+    parallel = DataParallel(perceptron(), SoftmaxCrossEntropy(), SGD(), Workers(1), shards)
+    slices = parallel.slices(images)
+    assert [i for part in slices for i in range(images)[part]] == list(range(images))
+    sizes = [part.stop - part.start for part in slices]
+    assert len(sizes) == min(shards, images)
+    assert 1 <= min(sizes) <= max(sizes) <= min(sizes) + 1
+
+
+@pytest.mark.parametrize("images", [1, 3, IMAGES])
+@pytest.mark.parametrize("shards", [1, 2, 4, 7])
+def test_a_step_is_that_of_the_whole_batch_in_one_piece(images: int, shards: int) -> None:
+    network, plain = perceptron(), perceptron()
+    x, labels = batch(images)
+    loss = SoftmaxCrossEntropy(0.1)
+    wanted = loss.forward(plain.forward(x), labels)
+    plain.backward(loss.backward(images))
+    parallel = DataParallel(network, SoftmaxCrossEntropy(0.1), SGD(0.5), Workers(1), shards)
+    result = parallel.step(images, loader(x, labels), 0.5, 1)
+    assert (result.loss, result.correct) == pytest.approx(wanted, rel=1e-12)
+    np.testing.assert_allclose(network.params, plain.params - 0.5 * plain.grads, rtol=1e-12, atol=1e-13)
+
+
+def test_a_small_batch_has_no_part_of_the_large_one_before() -> None:
+    used, fresh = perceptron(), perceptron()
+    x, labels = batch()
+    parallel = DataParallel(used, SoftmaxCrossEntropy(), SGD(0.1), Workers(1), 8)
+    parallel.step(IMAGES, loader(x, labels), 0.1, 1)
+    fresh.params[...] = used.params
+    for network in (used, fresh):
+        few = parallel if network is used else DataParallel(fresh, SoftmaxCrossEntropy(), SGD(0.1), Workers(1), 8)
+        few.step(3, loader(x[:3], labels[:3]), 0.1, 2)
+    np.testing.assert_array_equal(used.params, fresh.params)
+
+
+OPTIMIZERS = [SGD(0.1), SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01), AdamW(0.01)]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_blocks_of_parameters_are_updated_as_one_vector_would_be(optimizer: Optimizer) -> None:
+    network, plain = perceptron(units=3000), perceptron(units=3000)  # 93,010 parameters, in blocks of 32,768
+    parallel = trained(network, optimizer)
+    x, labels = batch()
+    loss, state = SoftmaxCrossEntropy(0.1), {name: np.zeros(plain.count) for name in optimizer.states}
+    for step in (1, 2, 3):
+        loss.forward(plain.forward(x), labels)
+        plain.backward(loss.backward(IMAGES))
+        optimizer.update(plain.params, plain.grads, state, optimizer.lr, step, plain.decays())
+    np.testing.assert_allclose(network.params, plain.params, rtol=1e-7, atol=1e-9)
+    for name in optimizer.states:
+        np.testing.assert_allclose(parallel.state[name], state[name], rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_any_number_of_threads_gives_the_same_weights_bit_for_bit(optimizer: Optimizer) -> None:
+    one, *others = (
+        trained(perceptron(np.float32, 2000, dropout=0.3), optimizer, threads=threads, images=333, shards=7)
+        for threads in (1, 2, 4)
+    )
+    for other in others:
+        np.testing.assert_array_equal(other.network.params, one.network.params)
+        for name in optimizer.states:
+            np.testing.assert_array_equal(other.state[name], one.state[name])
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1, weight_decay=0.5), AdamW(0.1, weight_decay=0.5)], ids=repr)
+def test_a_step_decays_weights_and_not_biases(optimizer: Optimizer) -> None:
+    plain = perceptron()
+    before = plain.params.copy()
+    decayed = trained(perceptron(), optimizer, steps=1).network
+    trained(plain, type(optimizer)(0.1, weight_decay=0), steps=1)  # type: ignore[call-arg]
+    matrices = plain.decays() == 1
+    np.testing.assert_array_equal(decayed.params[~matrices], plain.params[~matrices])
+    # lr · weight_decay = 0.05
+    np.testing.assert_allclose(
+        decayed.params[matrices], plain.params[matrices] - 0.05 * before[matrices], rtol=1e-9, atol=1e-12
+    )
+
+
+def arrays_of(thing: object, seen: set[int]) -> list[Array]:
+    """Every array that can be reached from an object of ours."""
+    if id(thing) in seen:
+        return []
+    seen.add(id(thing))
+    if isinstance(thing, np.ndarray):
+        return [thing]
+    if isinstance(thing, dict):
+        parts = list(thing.values())
+    elif isinstance(thing, (list, tuple)):
+        parts = list(thing)
+    elif type(thing).__module__.startswith("digits"):
+        parts = list(vars(thing).values())
+    else:
+        return []
+    return [array for part in parts for array in arrays_of(part, seen)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_every_number_of_a_training_has_the_precision_of_the_network(optimizer: Optimizer, dtype: type) -> None:
+    parallel = trained(perceptron(dtype, dropout=0.3), optimizer)
+    floats = [array.dtype for array in arrays_of(parallel, set()) if array.dtype.kind == "f"]
+    assert len(floats) > 40
+    assert set(floats) == {np.dtype(dtype)}
+
+
+def places(parallel: DataParallel) -> set[int]:
+    """Where the layers' activations and gradients lie."""
+    layers = [layer for replica in parallel._replicas for layer in replica.layers]
+    return {array.__array_interface__["data"][0] for layer in layers for array in layer._scratch.values()}
+
+
+def test_the_steady_state_takes_no_new_memory() -> None:
+    network = perceptron(np.float32, units=500)
+    x, labels = batch(2000, np.float32)
+    first = Pixels(np.abs(x[:500] * 50).astype(np.uint8))
+
+    def load(shard: int, part: slice) -> tuple[Array | Pixels, Array, np.random.Generator]:
+        """One shard as bytes, the others as floats."""
+        return x[part] if shard else first, labels[part], np.random.default_rng(shard)
+
+    parallel = DataParallel(network, SoftmaxCrossEntropy(0.1), SGD(momentum=0.9), Workers(1), 4)
+
+    def steps(numbers: range) -> None:
+        for number in numbers:
+            parallel.step(2000, load, 1e-3, number)
+
+    steps(range(1, 4))
+    before = places(parallel)
+    tracemalloc.start()
+    steps(range(4, 7))
+    early, _ = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    steps(range(7, 20))
+    late, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert places(parallel) == before
+    assert len(before) > 20
+    assert late - early < 20_000
+    assert peak - late < 500_000  # the activations of a layer in one shard are 1,000,000 bytes
+
+
+def test_a_small_batch_does_not_take_the_memory_of_the_large_ones_away() -> None:
+    network = perceptron(np.float32, units=50, dropout=0.3)
+    x, labels = batch(dtype=np.float32)
+    parallel = DataParallel(network, SoftmaxCrossEntropy(), SGD(), Workers(1), 2)
+    parallel.step(IMAGES, loader(x, labels), 0.1, 1)
+    before = places(parallel)
+    for images in (10, 3, IMAGES, 10, IMAGES):
+        parallel.step(images, loader(x[:images], labels[:images]), 0.1, 1)
+    assert places(parallel) == before
+
+
+@contextmanager
+def in_step() -> Iterator[None]:
+    """Two threads wait for each other after each dense layer: had they one buffer, the first one's y would be lost."""
+    barrier, forward = threading.Barrier(2, timeout=30), Dense.forward
+
+    def wait(self: Dense, x: Array | Pixels, rng: np.random.Generator | None = None) -> Array:
+        y = forward(self, x, rng)
+        barrier.wait()
+        return y
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dense, "forward", wait)
+        yield
+
+
+def test_threads_that_train_side_by_side_do_not_meet() -> None:
+    wanted = trained(perceptron(dropout=0.3), SGD(0.1), threads=1, shards=2).network.params
+    with in_step():
+        params = trained(perceptron(dropout=0.3), SGD(0.1), threads=2, shards=2).network.params
+    np.testing.assert_array_equal(params, wanted)
+
+
+def test_threads_that_predict_side_by_side_do_not_meet() -> None:
+    network, (x, _) = perceptron(), batch(512)
+    wanted = softmax(network.forward(x))
+    with Workers(2) as workers, in_step():
+        p = probabilities(network, workers, 512, lambda part: x[part])
+    np.testing.assert_allclose(p, wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("images", [0, 1, 255, 256, 257, 700])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_probabilities_are_the_softmax_of_the_networks_predictions(images: int, threads: int) -> None:
+    network = perceptron(dropout=0.5)
+    x, _ = batch(images)
+    with Workers(threads) as workers:
+        p = probabilities(network, workers, images, lambda part: x[part])
+    assert p.shape == (images, 10)
+    if images:
+        np.testing.assert_allclose(p, softmax(network.forward(x)), rtol=1e-12)
+
+
+def test_work_comes_back_in_order_whichever_is_done_first() -> None:
+    turns = [threading.Event() for _ in range(4)]
+    turns[3].set()
+
+    def work(item: int) -> int:
+        assert turns[item].wait(10)
+        if item:
+            turns[item - 1].set()
+        return 10 * item
+
+    with Workers(4) as workers:  # the last one is done first
+        assert workers.map(work, range(4)) == [0, 10, 20, 30]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_an_error_in_a_worker_is_raised_in_the_caller(threads: int) -> None:
+    def load(shard: int, _: slice) -> tuple[Array, Array, np.random.Generator]:
+        raise ZeroDivisionError(f"shard {shard}")
+
+    with Workers(threads) as workers:
+        parallel = DataParallel(perceptron(), SoftmaxCrossEntropy(), SGD(), workers)
+        with pytest.raises(ZeroDivisionError, match="shard 0"):
+            parallel.step(IMAGES, load, 0.1, 1)
+
+
+def test_the_threads_end_with_their_context() -> None:
+    before = set(threading.enumerate())
+    with Workers(3) as workers:
+        workers.map(lambda item: item, range(3))
+        assert set(threading.enumerate()) > before
+    assert set(threading.enumerate()) == before

@@ -1,0 +1,108 @@
+"""Bytes that are multiplied as floats: as good as the plain product, whatever the sizes and whatever is dark."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from digits.nn import Array, Dense, Flatten, Network, Pixels
+
+UNITS = 3
+
+
+def sparse(images: int, inputs: int, seed: int = 0) -> Array:
+    """Bytes of which two columns in three are dark throughout, other ones only in the first half of the images."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (images, inputs), dtype=np.uint8)
+    pixels[:, rng.random(inputs) < 2 / 3] = 0
+    pixels[: images // 2, rng.random(inputs) < 1 / 2] = 0
+    return pixels
+
+
+def check(images: Array, dtype: type = np.float64) -> None:
+    """Both products, written over arrays of rubbish, are the plain dense ones."""
+    rng, (count, inputs) = np.random.default_rng(1), images.shape
+    x = images.astype(np.float64) / 255
+    W = rng.normal(size=(UNITS, inputs)).astype(dtype)
+    dy = rng.normal(size=(UNITS, count)).astype(dtype)
+    pixels = Pixels(images, dtype)
+    y = pixels.times(W, out=np.full((UNITS, count), np.nan, dtype))
+    dW = pixels.gradient(dy, out=np.full((UNITS, inputs), np.nan, dtype))
+    assert y.dtype == dW.dtype == dtype
+    precision = float(np.finfo(dtype).eps) * 10
+    np.testing.assert_allclose(y, W @ x.T, rtol=0, atol=precision * inputs)
+    np.testing.assert_allclose(dW, dy @ x, rtol=0, atol=precision * np.sqrt(count) * 10)
+
+
+@pytest.mark.parametrize("images", [1, 2, 63, 64, 65, 127, 128, 2047, 2048, 2049, 4096, 4097])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_at_the_edges_of_the_blocks(images: int, dtype: type) -> None:
+    check(sparse(images, 12), dtype)
+
+
+@settings(max_examples=60, deadline=None)
+@given(images=st.integers(1, 5000), inputs=st.integers(1, 12), seed=st.integers(0, 99))
+@example(images=1, inputs=1, seed=0)
+def test_products_of_any_size(images: int, inputs: int, seed: int) -> None:
+    check(sparse(images, inputs, seed))
+
+
+@pytest.mark.parametrize("images", [1, 64, 130, 2100])
+@pytest.mark.parametrize("value", [0, 1, 255])
+def test_all_dark_and_all_lit_images(images: int, value: int) -> None:
+    check(np.full((images, 7), value, np.uint8))
+
+
+def test_a_dark_block_among_lit_ones() -> None:
+    images = sparse(3 * 2048, 5)
+    images[2048:4096] = 0
+    check(images)
+
+
+def test_a_pixel_that_is_lit_once() -> None:
+    for at in (0, 1500, 2999):
+        images = np.zeros((3000, 9), np.uint8)
+        images[at, 4] = 200
+        check(images)
+
+
+def test_images_with_gaps_in_memory() -> None:
+    check(sparse(300, 20)[::2, ::2])
+
+
+def test_weights_and_gradients_with_gaps_in_memory() -> None:
+    images = sparse(200, 12)
+    rng, pixels = np.random.default_rng(0), Pixels(images, np.float64)
+    W, dy = rng.normal(size=(12, UNITS)).T, rng.normal(size=(200, UNITS)).T
+    np.testing.assert_allclose(pixels.times(W, np.empty((UNITS, 200))), W @ (images.T / 255), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(pixels.gradient(dy, np.empty((UNITS, 12))), dy @ (images / 255), rtol=1e-12, atol=1e-12)
+
+
+def test_the_products_change_neither_the_bytes_nor_each_other() -> None:
+    images = sparse(200, 12)
+    given, pixels = images.copy(), Pixels(images)
+    rng = np.random.default_rng(0)
+    W, dy = rng.normal(size=(UNITS, 12)).astype(np.float32), rng.normal(size=(UNITS, 200)).astype(np.float32)
+    first = pixels.times(W, np.empty((UNITS, 200), np.float32))
+    pixels.gradient(dy, np.empty((UNITS, 12), np.float32))
+    np.testing.assert_array_equal(pixels.times(W, np.empty((UNITS, 200), np.float32)), first)
+    np.testing.assert_array_equal(images, given)
+
+
+@pytest.mark.parametrize("layers", [lambda: [Flatten(), Dense(3)], lambda: [Flatten(), Flatten(), Dense(3)]])
+def test_a_network_takes_pixels_as_it_takes_floats(layers: Callable[[], list[Flatten | Dense]]) -> None:
+    images = sparse(150, 12).reshape(150, 4, 3, 1)
+    network = Network(layers(), (4, 3, 1)).initialise(np.random.default_rng(0))
+    dy = np.random.default_rng(1).normal(size=(150, 3)).astype(np.float32)
+    floats = images / np.float32(255)
+    wanted = network.forward(floats).copy()
+    network.backward(dy)
+    grads = network.grads.copy()
+    pixels = Pixels(images)
+    for _ in range(2):  # the same batch comes at every step
+        np.testing.assert_allclose(network.forward(pixels), wanted, rtol=1e-5, atol=1e-5)
+        network.backward(dy)
+        np.testing.assert_allclose(network.grads, grads, rtol=1e-4, atol=1e-4)
+    assert len(pixels) == 150

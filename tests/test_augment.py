@@ -1,0 +1,198 @@
+"""Deformed images: what is moved is where it should be, and the random amounts are what they say."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from digits.augment import Deformation, deform, look_up, places
+from digits.data import Data
+
+MIDDLE = 13.5  # of 28 pixels
+
+
+class Largest:
+    """A generator that draws the upper limit of everything."""
+
+    def uniform(self, low: float, high: float, size: tuple[int, ...]) -> Any:
+        return np.full(size, high)
+
+
+def dot(row: int, column: int, side: int = 28) -> Any:
+    """An image of one lit square of two by two pixels around that place, from the middle."""
+    image = np.zeros((1, side, side), np.uint8)
+    top, left = row + side // 2 - 1, column + side // 2 - 1
+    image[0, top : top + 2, left : left + 2] = 200
+    return image
+
+
+def whereabouts(image: Any) -> tuple[float, float]:
+    """The centre of mass of an image, from the middle."""
+    axis = np.arange(len(image)) - (len(image) - 1) / 2
+    ink = image.astype(float) / image.sum()
+    return float(ink.sum(axis=1) @ axis), float(ink.sum(axis=0) @ axis)
+
+
+@pytest.mark.parametrize(
+    ("by", "wanted"),
+    [
+        (Deformation(), (4, -5)),
+        # The places where a pixel looks move down and right by a quarter of 28: what it shows moves up and left.
+        (Deformation(shift=0.25), (-3, -12)),
+        # The pixel at (y, x) looks at (-x, y), so what is at (r, c) is seen at (c, -r).
+        (Deformation(rotate=90), (-5, -4)),
+        (Deformation(rotate=180), (-4, 5)),
+        (Deformation(scale=0.5), (6, -7.5)),
+        # The pixel at (y, x) looks at (y, x + y).
+        (Deformation(shear=45), (4, -9)),
+    ],
+    ids=str,
+)
+def test_what_is_in_an_image_is_moved(by: Deformation, wanted: tuple[float, float]) -> None:
+    moved = deform(dot(4, -5), Largest(), by, side=28)[0]  # type: ignore[arg-type]
+    assert whereabouts(moved) == pytest.approx(wanted, abs=0.1)
+
+
+def test_shape_and_size_are_kept_or_changed_as_the_deformation_says() -> None:
+    image = np.zeros((1, 28, 28), np.uint8)
+    image[0, 10:18, 12:16] = 250  # 8 by 4
+    rng: Any = Largest()
+    ink = float(image.sum())
+    assert deform(image, rng, Deformation(rotate=30), side=28).sum() == pytest.approx(ink, rel=0.02)
+    assert deform(image, rng, Deformation(shear=20), side=28).sum() == pytest.approx(ink, rel=0.02)
+    assert deform(image, rng, Deformation(scale=0.5), side=28).sum() == pytest.approx(1.5**2 * ink, rel=0.02)
+    assert deform(image, rng, Deformation(), side=28, zoom=2).sum() == pytest.approx(ink / 4, rel=0.02)
+    rotated = deform(image, rng, Deformation(rotate=90), side=28)[0] > 125
+    assert (rotated.any(axis=1).sum(), rotated.any(axis=0).sum()) == (4, 8)
+
+
+def test_no_deformation_leaves_an_image_as_it_is_but_for_a_slight_blur_of_several_points(sample_data: Data) -> None:
+    images = sample_data.images[:50]
+    np.testing.assert_array_equal(deform(images, np.random.default_rng(0), Deformation()), images)
+    same = deform(images, np.random.default_rng(0), Deformation(), points=2)
+    # Along each axis a pixel is the mean of two points, a quarter of a pixel to both sides of its middle.
+    blurred = images.astype(float)
+    for axis in (1, 2):
+        wide = np.pad(blurred, [(1, 1) if axis == this else (0, 0) for this in range(3)])
+        before, at, after = (np.take(wide, range(start, start + 28), axis) for start in (0, 1, 2))
+        blurred = before / 8 + at * 3 / 4 + after / 8
+    np.testing.assert_allclose(same, blurred, atol=0.51)
+    even = np.full((1, 28, 28), 77, np.uint8)
+    assert (deform(even, np.random.default_rng(0), Deformation(), points=2)[:, 1:-1, 1:-1] == 77).all()
+
+
+def test_beyond_the_border_all_is_dark() -> None:
+    lit = np.full((1, 28, 28), 255, np.uint8)
+    shifted = deform(lit, Largest(), Deformation(shift=0.25), side=28)[0]  # type: ignore[arg-type]
+    assert (shifted[:20, :20] == 255).sum() > 19 * 19
+    assert not shifted[22:].any()
+    assert not shifted[:, 22:].any()
+    assert deform(lit, Largest(), Deformation(shift=0.99)).sum() <= 255  # type: ignore[arg-type]
+
+
+def test_looking_between_pixels_by_hand() -> None:
+    image = np.array([[[0, 10], [20, 30]]], np.uint8)
+    rows = np.array([[[0, 0.5, 1, 0.25, -0.5, 1.5, -1, 9, 0, -9]]], np.float32)
+    columns = np.array([[[0, 0.5, 1, 0, 1, 1, 1, 9, 1.75, 0.5]]], np.float32)
+    # (0 + 10 + 20 + 30) / 4;  a quarter of the way from 0 to 20;  halfway from 0 outside to 10, from 30 to 0 outside
+    wanted = [[[0, 15, 30, 5, 5, 15, 0, 0, 2.5, 0]]]
+    np.testing.assert_allclose(look_up(image, rows, columns), wanted, atol=1e-5)
+
+
+def plain_look_up(image: Any, row: float, column: float) -> float:
+    """The bilinear sum over the four pixels around a place, one by one."""
+    total = 0.0
+    for r in (int(np.floor(row)), int(np.floor(row)) + 1):
+        for c in (int(np.floor(column)), int(np.floor(column)) + 1):
+            if 0 <= r < image.shape[0] and 0 <= c < image.shape[1]:
+                total += float(image[r, c]) * (1 - abs(row - r)) * (1 - abs(column - c))
+    return total
+
+
+@settings(deadline=None)
+@given(
+    height=st.integers(1, 6),
+    width=st.integers(1, 6),
+    at=st.lists(st.tuples(st.floats(-8, 8, width=32), st.floats(-8, 8, width=32)), min_size=1, max_size=5),
+)
+def test_looking_anywhere_is_a_weighted_mean_of_four_pixels(
+    height: int, width: int, at: list[tuple[float, float]]
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, height, width), dtype=np.uint8)
+    rows, columns = (np.tile(np.float32(axis), (3, 1, 1)) for axis in zip(*at, strict=True))
+    wanted = [[[plain_look_up(image, *place) for place in at]] for image in images]
+    np.testing.assert_allclose(look_up(images, rows, columns), wanted, atol=2e-3)
+
+
+EVERYTHING = Deformation(rotate=15, shear=15, scale=0.15, shift=0.1, elastic=1.0, smooth=4.0)
+
+
+def test_the_same_generator_draws_the_same_images(sample_data: Data) -> None:
+    images = sample_data.images[:20]
+    first, second, other = (deform(images, np.random.default_rng(seed), EVERYTHING, side=28) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, second)
+    assert (first != other).any(axis=(1, 2)).all()
+
+
+def test_each_image_draws_its_own_amounts() -> None:
+    images = np.repeat(dot(0, 0), 50, axis=0)
+    deformed = deform(images, np.random.default_rng(0), EVERYTHING, side=28)
+    assert len({image.tobytes() for image in deformed}) == 50
+
+
+@pytest.mark.parametrize(("side", "shape"), [(28, (28, 28)), (28, (80, 80)), (14, (28, 20)), (7, (5, 9))])
+def test_the_result_is_a_square_of_bytes(side: int, shape: tuple[int, int]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
+    given_images = images.copy()
+    deformed = deform(images, np.random.default_rng(0), EVERYTHING, side=side, zoom=2.0)
+    assert deformed.shape == (3, side, side)
+    assert deformed.dtype == np.uint8
+    np.testing.assert_array_equal(images, given_images)
+
+
+def test_amounts_are_drawn_evenly_between_the_limits() -> None:
+    rows, columns = places(4000, np.random.default_rng(0), Deformation(shift=0.1), side=28)
+    y = np.arange(28) - MIDDLE
+    down, right = rows - y[:, np.newaxis], columns - y[np.newaxis, :]
+    for moved in (down, right):
+        assert np.ptp(moved, axis=(1, 2)).max() < 1e-4  # an image moves as a whole
+        assert np.abs(moved).max() <= 2.8 + 1e-4
+        assert moved[:, 0, 0].std() == pytest.approx(2.8 / np.sqrt(3), rel=0.05)
+        assert abs(moved.mean()) < 5 * 2.8 / np.sqrt(3 * 4000)
+    assert abs(np.corrcoef(down[:, 0, 0], right[:, 0, 0])[0, 1]) < 0.08
+
+
+def test_height_and_width_are_scaled_each_by_its_own_amount() -> None:
+    rows, columns = places(4000, np.random.default_rng(0), Deformation(scale=0.2), side=28)
+    tall, wide = MIDDLE / rows[:, -1, -1], MIDDLE / columns[:, -1, -1]
+    for scale in (tall, wide):
+        assert 0.8 <= scale.min() < 0.81 < 1.19 < scale.max() <= 1.2
+        assert scale.std() == pytest.approx(0.2 / np.sqrt(3), rel=0.05)
+    assert abs(np.corrcoef(tall, wide)[0, 1]) < 0.08
+
+
+@pytest.mark.parametrize(("side", "finer"), [(28, 1), (56, 2)])
+def test_an_elastic_deformation_is_as_large_and_as_smooth_as_it_says(side: int, finer: int) -> None:
+    elastic, smooth, count = 1.5, 3.0, 1000
+    by = Deformation(elastic=elastic, smooth=smooth)
+    rows, columns = places(count, np.random.default_rng(0), by, side=side)
+    assert rows.dtype == columns.dtype == np.float32
+    y = (np.arange(side) - (side - 1) / 2).astype(np.float32)
+    # In pixels of 28, whatever the side. The errors of a thousand images' deviations are 2.2%.
+    down, right = (rows - y[:, np.newaxis]) / finer, (columns - y[np.newaxis, :]) / finer
+    for moved in (down, right):
+        deviation = moved.std(axis=0)
+        assert deviation.mean() == pytest.approx(elastic, rel=0.02)
+        assert np.abs(deviation / elastic - 1).max() < 0.15  # at the border as in the middle
+        assert np.abs(moved.mean(axis=0)).max() < 5 * elastic / np.sqrt(count)
+        # White noise smoothed by a Gaussian of deviation s has the correlation exp(-d² / 4s²) at the distance d.
+        middle = side // 2
+        for distance in (1, 3, 6):
+            near = moved[:, middle, middle], moved[:, middle, middle + distance * finer]
+            down_by = moved[:, middle, middle], moved[:, middle + distance * finer, middle]
+            for pair in (near, down_by):
+                wanted = np.exp(-(distance**2) / (4 * smooth**2))
+                assert np.corrcoef(*pair)[0, 1] == pytest.approx(wanted, abs=0.1)
+    assert abs(np.corrcoef(down[:, 5, 5], right[:, 5, 5])[0, 1]) < 0.16

@@ -1,0 +1,51 @@
+"""From bytes to probabilities."""
+
+import numpy as np
+import pytest
+
+from digits.data import Data
+from digits.nn import Dense, Dropout, Flatten, Network, Workers, softmax
+from digits.predict import network_input, predict
+
+
+def classifier() -> Network:
+    layers = [Dropout(0.5), Flatten(), Dense(10)]
+    return Network(layers, (28, 28, 1)).initialise(np.random.default_rng(0))
+
+
+def test_bytes_become_numbers_from_0_to_1() -> None:
+    images = np.arange(256, dtype=np.uint8).repeat(784).reshape(256, 28, 28)
+    x = network_input(images)
+    assert x.shape == (256, 28, 28, 1)
+    assert x.dtype == np.float32
+    assert x.min() == 0
+    assert x.max() == 1
+    np.testing.assert_allclose(x[:, 3, 5, 0], np.arange(256) / 255, rtol=1e-6)
+
+
+def test_predictions_are_one_distribution_an_image_in_the_images_order(sample_data: Data) -> None:
+    images, network = sample_data.images, classifier()
+    p = predict(network, images, Workers(1))
+    assert p.shape == (600, 10)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(p, softmax(network.forward(network_input(images))), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_any_number_of_threads_predicts_the_same(sample_data: Data, threads: int) -> None:
+    network = classifier()
+    with Workers(threads) as workers:
+        p = predict(network, sample_data.images, workers)
+    np.testing.assert_array_equal(p, predict(network, sample_data.images, Workers(1)))
+
+
+def test_prediction_changes_neither_images_nor_weights(sample_data: Data) -> None:
+    network = classifier()
+    images, params = sample_data.images.copy(), network.params.copy()
+    predict(network, sample_data.images, Workers(1))
+    np.testing.assert_array_equal(sample_data.images, images)
+    np.testing.assert_array_equal(network.params, params)
+
+
+def test_no_images_have_no_probabilities() -> None:
+    assert predict(classifier(), np.zeros((0, 28, 28), np.uint8), Workers(1)).shape == (0, 10)
