@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tables import SKETCHES, STYLES, Sketch, Style, contents, csv, values, write_tables, zipped
 
@@ -625,13 +625,16 @@ def test_a_csv_that_breaks_after_it_was_cached_is_refused(folder: Path) -> None:
 
 def test_any_byte_of_the_cache_may_be_damaged(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("cached")
-    write_tables(folder, 2, 1, kind="own")
+    write_tables(folder, 12, 1, kind="own")  # more than zipfile reads at a time
     expected = load(folder)
     path = folder / ".cache" / "train.csv.npz"
     whole = path.read_bytes()
+    header = whole.index(b"\x93NUMPY")  # the values', which says where they begin
 
     @given(st.integers(0, 200) | st.integers(0, len(whole) - 1), st.integers(0, 255) | st.none())
     @settings(deadline=None, max_examples=200)
+    @example(header + 8, whole[header + 8] - 2)  # two bytes too soon
+    @example(header + 60, 0)
     def damaged(at: int, byte: int | None) -> None:
         path.write_bytes(whole[:at] if byte is None else whole[:at] + bytes([byte]) + whole[at + 1 :])
         found = load(folder)

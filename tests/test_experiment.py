@@ -391,9 +391,13 @@ def test_weights_damaged_in_any_byte_are_refused(copied: Run, own_data: Data) ->
     good = path.read_bytes()
     expected = experiment.load_weights(copied).params.tobytes()
 
+    header = good.index(b"\x93NUMPY")  # the first array's, which says how long it is and where its values begin
+
     @given(st.integers(0, 200) | st.integers(0, len(good) - 1), st.integers(0, 255) | st.none())
     @settings(deadline=None, max_examples=200)
-    @example(117, 0)  # a NUL in the middle of NumPy's header
+    @example(header + 8, good[header + 8] - 2)  # values begin two bytes too soon
+    @example(header + 9, 39)  # a header longer than NumPy reads
+    @example(header + 60, 0)  # a NUL in the middle
     def damaged(at: int, byte: int | None) -> None:
         path.write_bytes(good[:at] if byte is None else good[:at] + bytes([byte]) + good[at + 1 :])
         try:
