@@ -51,13 +51,10 @@ class Pixels:
 
     def gradient(self, dy: Array, out: Array) -> Array:
         """dy x into out      dy: (M, N)   x: these images as (N, D) floats   out: (M, D)"""
-        parts = self._scratch("parts", (len(self) // TILE + 1, len(dy), len(self._lit)))
-        done = 0
+        total = np.zeros((len(dy), len(self._lit)), self.dtype)
         for rows, x in self._tiles():
             tiles = dy[:, rows].reshape(len(dy), *x.shape[:2]).transpose(1, 0, 2)
-            np.matmul(tiles, x, out=parts[done : done + len(x)])
-            done += len(x)
-        total = parts[:done].sum(axis=0)
+            total += np.matmul(tiles, x, out=self._scratch("parts", (len(x), *total.shape))).sum(axis=0)
         total *= 1 / 255
         out[...] = 0
         out[:, self._lit] = total
