@@ -1,6 +1,7 @@
 """The command line as its users meet it."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -236,3 +237,15 @@ def test_the_leaderboard_works_with_no_runs(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     assert call("leaderboard").exit_code == 0
     assert answer("leaderboard") == []
+
+
+def test_a_terminal_that_knows_only_ascii_ends_nothing(trained: Path) -> None:
+    done = subprocess.run(
+        [DIGITS, "predict"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"dev accuracy +\d\d\.\d\d% \? ", done.stdout)

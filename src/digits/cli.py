@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Nothing imports it, and heavy imports wait until a command needs them."""
 
+import io
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -352,7 +353,7 @@ def show(
     if as_json:
         print(json.dumps(answer))
         return
-    console.print(picture(view.image, view.probabilities), highlight=False, markup=False, soft_wrap=True)
+    console.print(picture(view.image, view.probabilities), highlight=False, markup=False, emoji=False, soft_wrap=True)
     _say(console, f"\n{view.title}, seen by {found.id}")
     label = "" if view.label is None else f"   label: {view.label}"
     _say(console, f"prediction: {view.prediction}{label}")
@@ -391,6 +392,9 @@ def demo(
 
 def main() -> None:
     """The console script: a DigitsError is one line on stderr and exit status 1, a usage error 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # one that knows no "±" shows a "?" and ends nothing
     try:
         app()
     except DigitsError as error:
@@ -405,7 +409,7 @@ def _console(as_json: bool) -> "Console":
 
 
 def _say(console: "Console", line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def _threads(wanted: int | None) -> int:
