@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -138,7 +139,7 @@ def train(
         split = _split(dev, folds, fold, split_seed, full)
         loaded = datasets.load(data)
         run = experiment.begin(chosen, loaded, split, seed, _threads(threads), submissions)
-    _carry_out(run, loaded, submissions, _threads(threads), console)
+    _carry_out(run, loaded, data, submissions, _threads(threads), console)
     _report(run, console, as_json)
 
 
@@ -167,7 +168,7 @@ def submission(
     console = _console(as_json)
     split = _split(dev, folds, fold, split_seed, full)
     loaded = _acquire(data, source, console, recipe)
-    run = _finished(recipe, seed, split, loaded, submissions, _threads(threads), console)
+    run = _finished(recipe, seed, split, loaded, data, submissions, _threads(threads), console)
     _report(run, console, as_json)
 
 
@@ -219,7 +220,7 @@ def submit(
         found = runs.find(submissions, run)
     else:
         split = _split(0.1, None, None, 0, False)
-        found = _finished(recipe, seed, split, loaded, submissions, _threads(threads), console, preflight)
+        found = _finished(recipe, seed, split, loaded, data, submissions, _threads(threads), console, preflight)
     submitting.check_run(found, loaded.sha256[TEST.file])
     say(f"{found.id}: submission.csv is sound")
     with found.lock(), KaggleClient(say) as client:
@@ -386,7 +387,7 @@ def demo(
         sample.write_sample(data)
     loaded = datasets.load(data)
     run = experiment.begin(chosen, loaded, split, seed, _threads(threads), submissions)
-    _carry_out(run, loaded, submissions, _threads(threads), console)
+    _carry_out(run, loaded, data, submissions, _threads(threads), console)
     _report(run, console, as_json)
 
 
@@ -453,6 +454,7 @@ def _finished(
     seed: int,
     split: "Split",
     data: "Data",
+    folder: Path,
     submissions: Path,
     threads: int,
     console: "Console",
@@ -471,7 +473,7 @@ def _finished(
     _say(console, f"no finished run of {recipe} with seed {seed} on this data yet, so one is trained")
     before()
     run = experiment.begin(chosen, data, split, seed, threads, submissions)
-    _carry_out(run, data, submissions, threads, console)
+    _carry_out(run, data, folder, submissions, threads, console)
     return run
 
 
@@ -483,11 +485,14 @@ def _split(dev: float, folds: int | None, fold: int | None, seed: int, full: boo
     return Split(0.0 if full or folds is not None else dev, folds, fold, seed)
 
 
-def _carry_out(run: "Run", data: "Data", submissions: Path, threads: int, console: "Console") -> None:
+def _carry_out(run: "Run", data: "Data", folder: Path, submissions: Path, threads: int, console: "Console") -> None:
     """Train and finish a run; end the process where a signal asks for it."""
     from digits.display import Stop, show_training
     from digits.experiment import Experiment
 
+    places = (("--data", folder, DATA), ("--submissions", submissions, SUBMISSIONS))
+    options = "".join(f" {name} {shlex.quote(str(place))}" for name, place, usual in places if place != usual)
+    way = f"digits train --resume {run.id}{options}"
     stop = Stop()
     with stop.listening(), Experiment(run, data, submissions, threads) as experiment:
         _announce(experiment, console)
@@ -499,9 +504,9 @@ def _carry_out(run: "Run", data: "Data", submissions: Path, threads: int, consol
         except DigitsError as error:
             if run.record["status"] == "failed":
                 raise
-            raise DigitsError(f"{error}; then `digits train --resume {run.id}` goes on") from error
+            raise DigitsError(f"{error}; then `{way}` goes on") from error
     step, steps = experiment.training.step, experiment.training.steps
-    _say(console, f"stopped at step {step} of {steps}; go on with: digits train --resume {run.id}")
+    _say(console, f"stopped at step {step} of {steps}; go on with: {way}")
     raise typer.Exit(128 + (stop.signal or 0))
 
 
@@ -555,6 +560,12 @@ def _table(
         _say(console, line + ("  <- you" if marked is not None and row[0] == marked else ""))
 
 
+def _no_score(run: "Run") -> str:
+    if run.record["status"] != "finished":
+        return "not known yet"
+    return "none: all labelled images were trained on"
+
+
 def _report(run: "Run", console: "Console", as_json: bool) -> None:
     """The end of a command that made or found a finished run."""
     from digits.runs import dev_score
@@ -565,8 +576,8 @@ def _report(run: "Run", console: "Console", as_json: bool) -> None:
     score = dev_score(run)
     rows: list[tuple[str, Any]] = [
         ("run", run.id),
-        ("dev accuracy", str(score) if score else "none: all labelled images were trained on"),
-        ("training time", f"{run.record['seconds']['train']:.1f} s"),
+        ("dev accuracy", str(score) if score else _no_score(run)),
+        ("training time", f"{run.record['seconds']['train']:.1f} s" if "seconds" in run.record else "not finished yet"),
         ("submission", run.path("submission.csv")),
         *(("plot", path) for path in sorted(run.folder.glob("*.png"))),
     ]

@@ -163,6 +163,7 @@ class Experiment:
             plots.confusion_matrix(run.path("confusion.png"), labels, p.argmax(axis=1), run.id)
             plots.mistakes(run.path("mistakes.png"), images, self.dev_rows, labels, p, run.id)
         _write_predictions(run, training.network, data, self.workers)
+        runs.publish(run, self.submissions)  # before the run is finished: where this fails, --resume does it
         run.update(
             status="finished",
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -170,7 +171,6 @@ class Experiment:
             seconds={"train": round(training.seconds, 2)},
         )
         run.path(CHECKPOINT).unlink(missing_ok=True)
-        runs.publish(run, self.submissions)
 
 
 def predict_again(run: Run, data: Data, submissions: Path, threads: int) -> None:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from digits.augment import Deformation, deform
 from digits.data import MARKER, SAMPLE_SUBMISSION, TEST, TRAIN, mark_sample
+from digits.errors import DigitsError
 from digits.files import make_folder, write_whole
 from digits.submission import HEADER
 
@@ -28,6 +29,8 @@ def write_sample(folder: Path, train_images: int = 5_000, test_images: int = 1_0
 
     The same seed gives the same digits. Raises DigitsError if the files can't be written.
     """
+    if not (folder / MARKER).exists() and any((folder / name).exists() for name in (TRAIN.file, TEST.file)):
+        raise DigitsError(f"{folder} holds data that is not sample data: choose another folder with --data")
     rng = np.random.default_rng(seed)
     glyphs = draw_glyphs()
     make_folder(folder)
