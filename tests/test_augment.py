@@ -51,8 +51,9 @@ def whereabouts(image: Any) -> tuple[float, float]:
     ids=str,
 )
 def test_what_is_in_an_image_is_moved(by: Deformation, wanted: tuple[float, float]) -> None:
-    moved = deform(dot(4, -5), Largest(), by, side=28)[0]  # type: ignore[arg-type]
-    assert whereabouts(moved) == pytest.approx(wanted, abs=0.1)
+    for points in (1, 2):
+        moved = deform(dot(4, -5), Largest(), by, points=points)[0]  # type: ignore[arg-type]
+        assert whereabouts(moved) == pytest.approx(wanted, abs=0.1)
 
 
 def test_shape_and_size_are_kept_or_changed_as_the_deformation_says() -> None:
@@ -68,19 +69,28 @@ def test_shape_and_size_are_kept_or_changed_as_the_deformation_says() -> None:
     assert (rotated.any(axis=1).sum(), rotated.any(axis=0).sum()) == (4, 8)
 
 
-def test_no_deformation_leaves_an_image_as_it_is_but_for_a_slight_blur_of_several_points(sample_data: Data) -> None:
+def test_no_deformation_leaves_images_as_they_are(sample_data: Data) -> None:
     images = sample_data.images[:50]
     np.testing.assert_array_equal(deform(images, np.random.default_rng(0), Deformation()), images)
-    same = deform(images, np.random.default_rng(0), Deformation(), points=2)
+
+
+def test_points_in_a_pixel_are_averaged(sample_data: Data) -> None:
+    images = sample_data.images[:50]
     # Along each axis a pixel is the mean of two points, a quarter of a pixel to both sides of its middle.
     blurred = images.astype(float)
     for axis in (1, 2):
         wide = np.pad(blurred, [(1, 1) if axis == this else (0, 0) for this in range(3)])
         before, at, after = (np.take(wide, range(start, start + 28), axis) for start in (0, 1, 2))
         blurred = before / 8 + at * 3 / 4 + after / 8
-    np.testing.assert_allclose(same, blurred, atol=0.51)
-    even = np.full((1, 28, 28), 77, np.uint8)
-    assert (deform(even, np.random.default_rng(0), Deformation(), points=2)[:, 1:-1, 1:-1] == 77).all()
+    np.testing.assert_allclose(deform(images, np.random.default_rng(0), Deformation(), points=2), blurred, atol=0.51)
+
+
+def test_a_pixel_of_two_by_two_pixels_is_their_mean() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 20, 20), dtype=np.uint8)
+    means = images.reshape(5, 10, 2, 10, 2).mean(axis=(2, 4))
+    for points in (1, 2):
+        halved = deform(images, np.random.default_rng(0), Deformation(), side=10, zoom=2, points=points)
+        np.testing.assert_allclose(halved, means, atol=0.51)
 
 
 def test_beyond_the_border_all_is_dark() -> None:
@@ -89,7 +99,9 @@ def test_beyond_the_border_all_is_dark() -> None:
     assert (shifted[:20, :20] == 255).sum() > 19 * 19
     assert not shifted[22:].any()
     assert not shifted[:, 22:].any()
-    assert deform(lit, Largest(), Deformation(shift=0.99)).sum() <= 255  # type: ignore[arg-type]
+    gone = deform(lit, Largest(), Deformation(shift=0.99), side=28)[0]  # type: ignore[arg-type]
+    assert not gone[1:].any()
+    assert not gone[:, 1:].any()
 
 
 def test_looking_between_pixels_by_hand() -> None:
@@ -146,7 +158,7 @@ def test_each_image_draws_its_own_amounts() -> None:
 def test_the_result_is_a_square_of_bytes(side: int, shape: tuple[int, int]) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
     given_images = images.copy()
-    deformed = deform(images, np.random.default_rng(0), EVERYTHING, side=side, zoom=2.0)
+    deformed = deform(images, np.random.default_rng(0), EVERYTHING, side=side, zoom=2.0, points=3)
     assert deformed.shape == (3, side, side)
     assert deformed.dtype == np.uint8
     np.testing.assert_array_equal(images, given_images)
@@ -196,3 +208,28 @@ def test_an_elastic_deformation_is_as_large_and_as_smooth_as_it_says(side: int, 
                 wanted = np.exp(-(distance**2) / (4 * smooth**2))
                 assert np.corrcoef(*pair)[0, 1] == pytest.approx(wanted, abs=0.1)
     assert abs(np.corrcoef(down[:, 5, 5], right[:, 5, 5])[0, 1]) < 0.16
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rotate": -1.0}, "rotate must be at least 0 and less than 360, not -1"),
+        ({"shear": 90.0}, "shear must be at least 0 and less than 90"),
+        ({"scale": 1.0}, "scale must be at least 0 and less than 1"),
+        ({"shift": 1.5}, "shift must be at least 0 and less than 1"),
+        ({"elastic": float("nan")}, "elastic must be at least 0"),
+        ({"elastic": float("inf")}, "elastic must be at least 0"),
+        ({"smooth": 0.0}, "smooth must be greater than 0"),
+        ({"smooth": float("inf")}, "smooth must be greater than 0"),
+    ],
+)
+def test_a_deformation_that_makes_no_sense_is_refused(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Deformation(**values)
+
+
+def test_a_deformation_knows_whether_it_does_anything() -> None:
+    assert Deformation().none
+    assert Deformation(smooth=9.0).none
+    for name in ("rotate", "shear", "scale", "shift", "elastic"):
+        assert not Deformation(**{name: 0.1}).none

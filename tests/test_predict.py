@@ -49,3 +49,9 @@ def test_prediction_changes_neither_images_nor_weights(sample_data: Data) -> Non
 
 def test_no_images_have_no_probabilities() -> None:
     assert predict(classifier(), np.zeros((0, 28, 28), np.uint8), Workers(1)).shape == (0, 10)
+
+
+def test_weights_that_training_has_lost_give_no_warning(sample_data: Data) -> None:
+    network = classifier()
+    network.params[...] = 3e38
+    assert np.isnan(predict(network, sample_data.images, Workers(1))).all()

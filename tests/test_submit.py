@@ -399,3 +399,13 @@ def test_no_credentials_say_how_to_get_some(place: Path, tmp_path: Path, monkeyp
     assert "Generate New Token" in done.stderr
     assert "make demo" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_top_of_kaggles_leaderboard_is_shown_around_the_users_place(kaggle: KaggleStub, place: Path) -> None:
+    kaggle.competition["userRank"] = 30
+    shown = call("leaderboard", "--top")
+    assert shown.exit_code == 0
+    assert "<- you" in next(line for line in shown.output.splitlines() if line.startswith("30 "))
+    places = json.loads(call("leaderboard", "--top", "--json").stdout)
+    assert 30 in [row["rank"] for row in places]
+    assert len(places) == 20

@@ -108,8 +108,11 @@ def test_other_seeds_give_other_weights_order_and_dropout(start: Start) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [20, "all"])
-def test_any_number_of_threads_gives_the_same_training(start: Start, batch_size: int | str, tmp_path: Path) -> None:
-    chosen = recipe(train={"epochs": 2, "batch_size": batch_size})
+@pytest.mark.parametrize("augment", [{}, {"rotate": 10, "elastic": 0.5}])
+def test_any_number_of_threads_gives_the_same_training(
+    start: Start, batch_size: int | str, augment: dict[str, float], tmp_path: Path
+) -> None:
+    chosen = recipe(train={"epochs": 2, "batch_size": batch_size}, augment=augment)
     results = []
     for threads in (1, 2, 4):
         with single_threaded_blas(), Workers(threads) as workers:
@@ -119,6 +122,8 @@ def test_any_number_of_threads_gives_the_same_training(start: Start, batch_size:
         assert steps == results[0][0]
         assert_same(arrays, results[0][1])
 
+
+AUGMENT = {"rotate": 10, "shift": 0.1, "elastic": 0.5}
 
 OPTIMIZERS: list[dict[str, Any]] = [
     {"name": "adamw"},
@@ -133,19 +138,22 @@ OPTIMIZERS: list[dict[str, Any]] = [
     again=st.integers(0, 15),
     optimizer=st.sampled_from(OPTIMIZERS),
     batch_size=st.sampled_from([20, "all"]),
+    augment=st.sampled_from([{}, AUGMENT]),
 )
-@example(at=3, again=4, optimizer=OPTIMIZERS[0], batch_size=20)  # twice within the first epoch of 5 steps
+@example(at=3, again=4, optimizer=OPTIMIZERS[0], batch_size=20, augment={})  # twice within the first epoch of 5 steps
 def test_a_training_that_is_interrupted_ends_as_one_that_is_not(
     start: Start,
     at: int,
     again: int,
     optimizer: dict[str, Any],
     batch_size: int | str,
+    augment: dict[str, float],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("checkpoints")
     epochs = 3 if batch_size == 20 else 15
-    chosen = recipe(optimizer=optimizer, train={"epochs": epochs, "batch_size": batch_size, "report_every": 2})
+    train = {"epochs": epochs, "batch_size": batch_size, "report_every": 2}
+    chosen = recipe(optimizer=optimizer, train=train, augment=augment)
     whole = start(chosen)
     wanted = list(whole)
 
@@ -214,6 +222,8 @@ def with_(**changes: Array) -> Callable[[Path], None]:
         with_(progress=np.array("[]")),
         with_(progress=np.array("{}")),
         with_(progress=np.array('{"step": "three", "seconds": 0, "loss": 0, "correct": 0}')),
+        with_(progress=np.array('{"step": -1, "seconds": 0, "loss": 0, "correct": 0}')),
+        with_(progress=np.array('{"step": 16, "seconds": 0, "loss": 0, "correct": 0}')),
         with_(progress=np.array('{"step": Infinity, "seconds": 0, "loss": 0, "correct": 0}')),
     ],
 )
@@ -246,14 +256,25 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(start: Start, t
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_an_epoch_shows_every_image_once_in_a_new_order(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[bytes] = []
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[bytes]]:
+    """The images that networks are given from now on, under "train" to learn from, under "predict" to judge."""
+    looks: dict[str, list[bytes]] = {"train": [], "predict": []}
 
-    def watched(images: Array) -> Array:
-        shown.extend(image.tobytes() for image in images)
-        return network_input(images)
+    def watch(why: str) -> None:
+        def watched(images: Array) -> Array:
+            looks[why].extend(image.tobytes() for image in images)
+            return network_input(images)
 
-    monkeypatch.setattr("digits.train.network_input", watched)
+        monkeypatch.setattr(f"digits.{why}.network_input", watched)
+
+    for why in looks:
+        watch(why)
+    return looks
+
+
+def test_an_epoch_shows_every_image_once_in_a_new_order(start: Start, looks: dict[str, list[bytes]]) -> None:
+    shown = looks["train"]
     training = start(recipe(), dev=0)
     epochs = []
     for progress in training:
@@ -281,10 +302,20 @@ def test_no_stream_of_random_numbers_is_used_twice(start: Start, monkeypatch: py
     assert len(set(drawn)) == len(drawn)
 
 
-def test_a_full_batch_stays_bytes(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("digits.train.network_input", None)
-    steps = list(start(recipe(train={"epochs": 3, "batch_size": "all"}), dev=0))
-    assert len(steps) == 3
+@pytest.mark.parametrize("batch_size", [20, "all"])
+def test_images_to_learn_from_are_deformed_anew_at_every_look_and_those_to_judge_by_never(
+    start: Start, batch_size: int | str, sample_data: Data, looks: dict[str, list[bytes]]
+) -> None:
+    list(start(recipe(train={"epochs": 3, "batch_size": batch_size}, augment=AUGMENT)))
+    images = [image.tobytes() for image in sample_data.images]
+    assert len(looks["train"]) == len(set(looks["train"])) == 3 * 90
+    assert not set(looks["train"]) & set(images)
+    assert looks["predict"] == 3 * images[500:540]
+
+
+def test_a_full_batch_stays_bytes(start: Start, looks: dict[str, list[bytes]]) -> None:
+    assert len(list(start(recipe(train={"epochs": 3, "batch_size": "all"})))) == 3
+    assert not looks["train"]
 
 
 def test_records_say_where_the_training_stands(start: Start) -> None:

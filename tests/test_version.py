@@ -115,6 +115,10 @@ def test_the_digest_is_of_the_code_that_decides_a_result(package: Path, name: st
     assert (version.source_digest() != before) == decides
 
 
+def test_every_pattern_of_deciding_modules_finds_one() -> None:
+    assert all(list(PACKAGE.glob(pattern)) for pattern in version.DECISIVE)
+
+
 def test_the_digest_tells_a_file_that_was_moved(package: Path) -> None:
     before = version.source_digest()
     (package / "nn" / "layers.py").rename(package / "nn" / "layer.py")

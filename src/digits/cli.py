@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Nothing imports it, and heavy imports wait until a command needs them."""
 
+import io
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -37,11 +38,11 @@ RecipeArgument = Annotated[str, typer.Argument(help="A packaged recipe's name, o
 RunArgument = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="A run's id, or the beginning of one; else the newest.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="The seed of everything random in the training.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The seed of everything random in the training.")]
 Dev = Annotated[float, typer.Option(min=0.0, max=0.5, help="The fraction of the labelled images to hold out.")]
 Folds = Annotated[int | None, typer.Option(min=2, help="Hold out one of so many folds instead.")]
 Fold = Annotated[int | None, typer.Option(min=0, help="Which fold to hold out, from 0; goes with --folds.")]
-SplitSeed = Annotated[int, typer.Option(min=0, help="The seed that draws the dev split or the folds.")]
+SplitSeed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The seed that draws the dev split or the folds.")]
 Full = Annotated[bool, typer.Option("--full", help="Train on all labelled images: then there is no dev score.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Worker threads; the result is the same for any number.", show_default="cores")
@@ -352,7 +353,7 @@ def show(
     if as_json:
         print(json.dumps(answer))
         return
-    console.print(picture(view.image, view.probabilities), highlight=False, markup=False, soft_wrap=True)
+    console.print(picture(view.image, view.probabilities), highlight=False, markup=False, emoji=False, soft_wrap=True)
     _say(console, f"\n{view.title}, seen by {found.id}")
     label = "" if view.label is None else f"   label: {view.label}"
     _say(console, f"prediction: {view.prediction}{label}")
@@ -391,6 +392,9 @@ def demo(
 
 def main() -> None:
     """The console script: a DigitsError is one line on stderr and exit status 1, a usage error 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # one that knows no "±" shows a "?" and ends nothing
     try:
         app()
     except DigitsError as error:
@@ -405,7 +409,7 @@ def _console(as_json: bool) -> "Console":
 
 
 def _say(console: "Console", line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def _threads(wanted: int | None) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from digits import plots, runs
 from digits.data import Data
 from digits.errors import DigitsError
-from digits.files import write_whole
+from digits.files import sweep, write_whole
 from digits.machine import describe, single_threaded_blas
 from digits.nn import Array, CheckpointError, Network, Workers, write_arrays
 from digits.predict import predict
@@ -96,6 +96,7 @@ class Experiment:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self.run.lock())
+            sweep(self.run.folder)
             # Another process may have finished it since the record was read.
             if runs.read(self.run.folder).record["status"] == "finished":
                 raise DigitsError(f"the run {self.run.id} is finished, there is nothing to resume")

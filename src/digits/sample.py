@@ -18,8 +18,8 @@ FONTS = (
     *("cmb10", "cmr10", "cmss10", "cmtt10"),
 )
 GLYPH = 80  # pixels, the side of a drawn digit's image
-DIGIT = 21  # pixels of 28, the height of a digit: the competition's fit 20 by 20
-SHAPES = Deformation(rotate=15, shear=15, scale=0.15, shift=0.08, elastic=0.6, smooth=4.0)
+DIGIT = 20  # pixels of 28, the height of a digit, as in the competition
+SHAPES = Deformation(rotate=15, shear=15, scale=0.15, shift=0.06, elastic=0.6, smooth=4.0)
 CHUNK = 500
 
 

@@ -32,9 +32,13 @@ class DivergedError(DigitsError):
 PARAMETERS, ORDER, STEP = range(3)
 
 
-def generator(seed: int, *stream: int) -> np.random.Generator:
-    """The generator of one stream of random numbers of a training."""
-    return np.random.default_rng((seed, *stream))
+def generator(seed: int, purpose: int, *place: int) -> np.random.Generator:
+    """The generator of one stream of random numbers of a training: for a purpose, at one or two numbers of a place.
+
+    Philox (Salmon et al. 2011, SC11) makes its numbers from a key and a counter, so that any stream is at hand at once.
+    """
+    first, second = (*place, 0, 0)[:2]
+    return np.random.Generator(np.random.Philox(key=seed, counter=purpose << 192 | first << 128 | second << 64))
 
 
 @dataclass(frozen=True)
@@ -229,11 +233,14 @@ class Training:
 def _by_rarest_pixel(images: Images) -> NDArray[np.intp]:
     """An order of images (N, 28, 28) in which neighbours share their dark pixels, as `Pixels` likes it.
 
-    Sorted by how often each one's rarest lit pixel is lit among all: the first light rare pixels, the last none.
+    Sorted by how rarely each one's rarest lit pixel is lit, the rarest first. How rarely is told from every eighth
+    image, in 256 grades, which is as good and far quicker.
     """
-    lit = images.reshape(len(images), -1) > 0
-    rarest_first = np.argsort(np.count_nonzero(lit, axis=0), kind="stable")
-    return np.argsort(lit[:, rarest_first].argmax(axis=1), kind="stable")
+    lit = (images.reshape(len(images), -1) > 0).view(np.uint8)
+    commonest_first = np.argsort(-lit[::8].sum(axis=0, dtype=np.intp), kind="stable")
+    rarity = np.empty(len(commonest_first), np.uint8)
+    rarity[commonest_first] = np.linspace(0, 255, len(commonest_first))
+    return np.argsort(255 - (lit * rarity).max(axis=1), kind="stable")
 
 
 def record_table(record: Record) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from digits.nn import Array, Dense, Flatten, Network, Pixels
+from digits.nn.pixels import TILE, TILES
 
 UNITS = 3
 
@@ -36,9 +37,15 @@ def check(images: Array, dtype: type = np.float64) -> None:
     np.testing.assert_allclose(dW, dy @ x, rtol=0, atol=precision * np.sqrt(count) * 10)
 
 
-@pytest.mark.parametrize("images", [1, 2, 63, 64, 65, 127, 128, 2047, 2048, 2049, 4096, 4097])
+WIDENED = TILES * TILE  # images at a time
+
+
+@pytest.mark.parametrize(
+    "images",
+    [1, 2, *(edge + by for edge in (TILE, 2 * TILE, WIDENED, WIDENED + TILE, 2 * WIDENED) for by in (-1, 0, 1))],
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_products_at_the_edges_of_the_blocks(images: int, dtype: type) -> None:
+def test_products_at_the_edges_of_the_tiles(images: int, dtype: type) -> None:
     check(sparse(images, 12), dtype)
 
 
@@ -49,15 +56,15 @@ def test_products_of_any_size(images: int, inputs: int, seed: int) -> None:
     check(sparse(images, inputs, seed))
 
 
-@pytest.mark.parametrize("images", [1, 64, 130, 2100])
+@pytest.mark.parametrize("images", [1, TILE, 2 * TILE + 2, WIDENED + 52])
 @pytest.mark.parametrize("value", [0, 1, 255])
 def test_all_dark_and_all_lit_images(images: int, value: int) -> None:
     check(np.full((images, 7), value, np.uint8))
 
 
-def test_a_dark_block_among_lit_ones() -> None:
-    images = sparse(3 * 2048, 5)
-    images[2048:4096] = 0
+def test_dark_images_among_lit_ones() -> None:
+    images = sparse(3 * WIDENED, 5)
+    images[WIDENED : 2 * WIDENED] = 0
     check(images)
 
 

@@ -158,10 +158,17 @@ def write_arrays(path: Path, arrays: dict[str, Array]) -> None:
 def read_arrays(path: Path) -> dict[str, Array]:
     """The arrays of an .npz, checked against its checksums. Raises CheckpointError if it is damaged."""
     try:
-        # Opened here, because np.load leaves a file open that is no zip after all.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        arrays: dict[str, Array] = {}
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as member:
+                    arrays[name.removesuffix(".npy")] = np.lib.format.read_array(member, allow_pickle=False)
+                    # Read on to the member's end, where its checksum is checked: np.load stops where the array's own
+                    # header says that it ends, and that may be what is damaged.
+                    if member.read(1):
+                        raise ValueError(f"{name} goes on behind its array")
+        return arrays
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except DAMAGE as error:
-        raise CheckpointError(f"{path} is damaged ({error})") from error
+        raise CheckpointError(f"{path} is damaged ({' '.join(str(error).split())})") from error

@@ -6,7 +6,7 @@ same seed gives the same weights bit for bit on any number of threads. Hold BLAS
 worker is one core.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -32,9 +32,9 @@ class Workers:
         self.threads = threads
         self._pool = ThreadPoolExecutor(threads, "worker") if threads > 1 else None
 
-    def map(self, work: Callable[[int], T], items: Iterable[int]) -> list[T]:
+    def map(self, work: Callable[[int], T], items: Sequence[int]) -> list[T]:
         """What `work` returns for each item, in order; the first exception of a worker is raised here."""
-        return list(self._pool.map(work, items) if self._pool else map(work, items))
+        return list(self._pool.map(work, items) if self._pool and len(items) > 1 else map(work, items))
 
     def __enter__(self) -> Self:
         return self

@@ -1,12 +1,14 @@
-"""Images that stay bytes until a product needs them, a block at a time.
+"""Images that stay bytes until a product needs them, some at a time.
 
 A full batch is the same at every step, and as float32 it is far larger than the caches: reading it costs more than
-multiplying it. `Pixels` keeps the bytes, widens a block of images just before it is multiplied, and leaves out the
-columns that are dark in a whole block: they add exactly 0 to a product, and their weights get exactly 0 gradient.
+multiplying it. `Pixels` keeps the bytes, widens some images just before they are multiplied, and leaves out the columns
+that are dark in all images: they add exactly 0 to a product, and their weights get exactly 0 gradient.
 """
 
+import itertools
 import math
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
-BLOCK = 3072  # images, at most, that are widened at a time and share their dark columns
-SMALL = 64  # images in one product: OpenBLAS multiplies matrices as small as these without repacking them
+TILE = 64  # images in one product: OpenBLAS multiplies matrices as small as these without repacking them
+TILES = 40  # that are widened at a time: few calls from Python, and floats that stay in the cache
 
 
 class Pixels:
@@ -26,12 +28,8 @@ class Pixels:
         self.shape: Shape = images.shape
         self.dtype = np.dtype(dtype)
         flat = images.reshape(len(images), -1)
-        self._blocks: list[tuple[slice, Array, Array]] = []
-        size = SMALL * -(-len(flat) // (SMALL * -(-len(flat) // BLOCK)))  # even blocks, of whole small products
-        for start in range(0, len(flat), size):
-            rows = slice(start, min(start + size, len(flat)))
-            lit = np.flatnonzero(flat[rows].any(axis=0))
-            self._blocks.append((rows, np.ascontiguousarray(flat[rows][:, lit]), lit))
+        self._lit = np.flatnonzero(flat.any(axis=0))
+        self._bytes = np.ascontiguousarray(flat[:, self._lit])
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -44,37 +42,35 @@ class Pixels:
 
     def times(self, W: Array, out: Array) -> Array:
         """W xᵀ into out      x: these images as (N, D) floats   W: (M, D)   out: (M, N)"""
-        for rows, packed, lit in self._blocks:
-            x = self._widen(packed)
-            w = np.take(W, lit, axis=1)
-            w *= 1 / 255
-            tiles = len(x) // SMALL
-            whole = tiles * SMALL
-            y = out[:, rows.start : rows.start + whole].reshape(len(W), tiles, SMALL).transpose(1, 0, 2)
-            np.matmul(w, x[:whole].reshape(tiles, SMALL, len(lit)).transpose(0, 2, 1), out=y)
-            np.matmul(w, x[whole:].T, out=out[:, rows.start + whole : rows.stop])
+        w = np.take(W, self._lit, axis=1)
+        w *= 1 / 255
+        for rows, x in self._tiles():
+            y = out[:, rows].reshape(len(W), *x.shape[:2]).transpose(1, 0, 2)
+            np.matmul(w, x.transpose(0, 2, 1), out=y)
         return out
 
     def gradient(self, dy: Array, out: Array) -> Array:
         """dy x into out      dy: (M, N)   x: these images as (N, D) floats   out: (M, D)"""
+        total = np.zeros((len(dy), len(self._lit)), self.dtype)
+        for rows, x in self._tiles():
+            tiles = dy[:, rows].reshape(len(dy), *x.shape[:2]).transpose(1, 0, 2)
+            total += np.matmul(tiles, x, out=self._scratch("parts", (len(x), *total.shape))).sum(axis=0)
+        total *= 1 / 255
         out[...] = 0
-        for rows, packed, lit in self._blocks:
-            x = self._widen(packed)
-            tiles = len(x) // SMALL
-            whole = tiles * SMALL
-            parts = self._scratch("parts", (tiles, len(dy), len(lit)))
-            cotangents = dy[:, rows.start : rows.start + whole].reshape(len(dy), tiles, SMALL).transpose(1, 0, 2)
-            np.matmul(cotangents, x[:whole].reshape(tiles, SMALL, len(lit)), out=parts)
-            total = parts.sum(axis=0)
-            total += dy[:, rows.start + whole : rows.stop] @ x[whole:]
-            total *= 1 / 255
-            out[:, lit] += total
+        out[:, self._lit] = total
         return out
 
-    def _widen(self, packed: Array) -> Array:
-        x = self._scratch("x", packed.shape)
-        np.copyto(x, packed)
-        return x
+    def _tiles(self) -> Iterator[tuple[slice, Array]]:
+        """The images as floats (tiles, images, D), overwritten by the next, with their rows; the last may be small."""
+        whole = len(self) // TILE * TILE
+        starts = [*range(0, whole, TILES * TILE), whole, len(self)]
+        for start, stop in itertools.pairwise(starts):
+            if start < stop:
+                tile = min(TILE, stop - start)
+                packed = self._bytes[start:stop]
+                x = self._scratch("x", packed.shape)
+                np.copyto(x, packed)
+                yield slice(start, stop), x.reshape((stop - start) // tile, tile, len(self._lit))
 
     def _scratch(self, key: str, shape: Shape) -> Array:
         """An array of this thread's own, for whichever images it is at: one that stays in the cache."""
