@@ -67,7 +67,7 @@ def shop(tmp_path: Path, sample_folder: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture(scope="module")
-def trained(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def trained(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data and a finished run. Tests that change it make a copy first."""
     folder = tmp_path_factory.mktemp("trained")
     shutil.copytree(sample_folder, folder / "data")
@@ -76,7 +76,7 @@ def trained(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         done("train", "quick.toml")
-    yield folder
+    return folder
 
 
 @pytest.fixture
@@ -611,7 +611,9 @@ def test_a_demo_does_not_draw_over_other_data(shop: Path) -> None:
     assert {**contents(shop / "data"), data.MARKER: b""} == {**before, data.MARKER: b""}
 
 
-def test_sample_data_is_not_mixed_into_the_newest_submission(worked: Path, sample_folder: Path, unplotted: None) -> None:
+def test_sample_data_is_not_mixed_into_the_newest_submission(
+    worked: Path, sample_folder: Path, unplotted: None
+) -> None:
     newest = (worked / "submissions" / "submission.csv").read_bytes()
     shutil.copytree(sample_folder, worked / "sample")
     done("train", "quick.toml", "--data", "sample")

@@ -57,9 +57,7 @@ def append(name: str) -> Callable[[Path], object]:
     return change
 
 
-@pytest.mark.parametrize(
-    "change", [append("train.py"), append("new.py"), lambda folder: (folder / "cli.py").unlink()]
-)
+@pytest.mark.parametrize("change", [append("train.py"), append("new.py"), lambda folder: (folder / "cli.py").unlink()])
 def test_a_changed_checkout_is_dirty(committed: Path, change: Callable[[Path], object]) -> None:
     change(committed)
     found = version.code_version()
