@@ -223,7 +223,10 @@ def test_a_run_that_is_stopped_at_any_steps_ends_as_if_it_had_not_been(
             assert runs.read(run.folder).status == "interrupted"
         complete(run, own_data)
         assert files(run) == files(whole)
-        assert [line["step"] for line in run.log()] == [11, 22, 33, 44, 55, 66]
+        assert [{**line, "seconds": 0} for line in run.log()] == [{**line, "seconds": 0} for line in whole.log()]
+        seconds = [0.0, *(line["seconds"] for line in run.log())]
+        assert seconds == sorted(seconds)
+        assert run.record["seconds"]["train"] == pytest.approx(seconds[-1], abs=0.02)
         assert not run.path("checkpoint.npz").exists()
 
     stopped()
