@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from digits import plots
 from digits.data import Data, load
+from digits.files import write_text
 from digits.sample import write_sample
 
 pytest_plugins = ("kaggle_stub",)
@@ -46,3 +48,10 @@ def real_folder(real_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("real")
     acquire(folder, real_zip, say=lambda _: None, download=lambda _: pytest.fail("the zip was passed over"))
     return folder
+
+
+@pytest.fixture
+def unplotted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots are written as files of a moment, as drawing them is what takes the time."""
+    for name in ("learning_curves", "confusion_matrix", "mistakes", "digit"):
+        monkeypatch.setattr(plots, name, lambda path, *_: write_text(path, "a picture"))

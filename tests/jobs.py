@@ -4,8 +4,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from digits import experiment, runs
@@ -27,7 +28,12 @@ network = [
 epochs = 120
 batch_size = 30
 """
-PIPED = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+PIPED: dict[str, Any] = {
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.PIPE,
+    "text": True,
+}
 
 
 def quick_recipe(**train: Any) -> Recipe:
@@ -75,14 +81,15 @@ class Digits:
         self.folder = folder
         self.submissions = folder / "submissions"
 
-    def start(self, *arguments: str | Path, before: str = "") -> "subprocess.Popen[str]":
+    def start(
+        self, *arguments: str | Path, before: str = "", environment: Mapping[str, str] = MappingProxyType({})
+    ) -> "subprocess.Popen[str]":
         """Start the command; `before` is Python to be run first, in the same process."""
-        script = "digits" if sys.platform != "win32" else "digits.exe"
-        command = [str(Path(sys.executable).parent / script)]
+        command = [str(Path(sys.executable).parent / "digits")]
         if before:
             command = [sys.executable, "-c", f"{before}\nfrom digits.cli import main\nmain()"]
-        environment = {**os.environ, "COLUMNS": "80"}
-        return subprocess.Popen([*command, *map(str, arguments)], cwd=self.folder, env=environment, **PIPED)
+        variables = {**os.environ, "COLUMNS": "80", **environment}
+        return subprocess.Popen([*command, *map(str, arguments)], cwd=self.folder, env=variables, **PIPED)
 
     def __call__(self, *arguments: str | Path, before: str = "") -> tuple[int, str, str]:
         """Its exit status, stdout and stderr."""

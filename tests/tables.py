@@ -55,9 +55,8 @@ def zipped(path: Path, members: dict[str, bytes]) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder but those of the cache, with what is in it."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
-    return {name: content for name, content in found.items() if not name.startswith(".cache")}
+    files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != ".cache")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @dataclass(frozen=True)

@@ -537,6 +537,15 @@ def test_sample_data_says_so(folder: Path) -> None:
 def test_files_taken_anew_are_no_longer_called_sample_data(folder: Path, source: Path) -> None:
     mark_sample(folder)
     assert said(folder, source, replace=True, own=True)[0].kind == "own"
+    mark_sample(folder)
+    refusal(lambda: acquire(folder, source, replace=True))  # the competition's data has more rows than this
+    assert json.loads((folder / "dataset.json").read_text()) == {"kind": "sample"}
+
+
+@pytest.mark.usefixtures("official")
+def test_the_competitions_files_have_no_marker_that_would_outlive_them(folder: Path, source: Path) -> None:
+    said(folder, source, replace=True)
+    assert not (folder / "dataset.json").exists()
 
 
 @pytest.mark.parametrize("marker", ["", "{", "[]", "null", '{"sort": "own"}', "\xff"])

@@ -19,11 +19,10 @@ from jobs import begin, complete, files, quick_recipe
 from PIL import Image
 from threadpoolctl import threadpool_info
 
-from digits import experiment, plots, runs
+from digits import experiment, runs
 from digits.data import Data
 from digits.errors import DigitsError
 from digits.experiment import Experiment
-from digits.files import write_text
 from digits.recipe import Recipe
 from digits.runs import Run
 from digits.split import Split
@@ -48,13 +47,6 @@ def copied(whole: Run, tmp_path: Path) -> Run:
     """A copy of the finished run, in a ledger of its own."""
     shutil.copytree(whole.folder.parent, tmp_path / "submissions")
     return runs.read(tmp_path / "submissions" / whole.id)
-
-
-@pytest.fixture
-def unplotted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plots are written as files of a moment, as drawing them is what takes the time."""
-    for name in ("learning_curves", "confusion_matrix", "mistakes", "digit"):
-        monkeypatch.setattr(plots, name, lambda path, *_: write_text(path, "a picture"))
 
 
 def refusal(act: Callable[[], object]) -> str:
@@ -231,7 +223,10 @@ def test_a_run_that_is_stopped_at_any_steps_ends_as_if_it_had_not_been(
             assert runs.read(run.folder).status == "interrupted"
         complete(run, own_data)
         assert files(run) == files(whole)
-        assert [line["step"] for line in run.log()] == [11, 22, 33, 44, 55, 66]
+        assert [{**line, "seconds": 0} for line in run.log()] == [{**line, "seconds": 0} for line in whole.log()]
+        seconds = [0.0, *(line["seconds"] for line in run.log())]
+        assert seconds == sorted(seconds)
+        assert run.record["seconds"]["train"] == pytest.approx(seconds[-1], abs=0.02)
         assert not run.path("checkpoint.npz").exists()
 
     stopped()

@@ -49,6 +49,14 @@ def test_until_the_new_file_is_whole_the_old_one_stands(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
+def test_whoever_reads_the_old_file_reads_it_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with path.open() as reader:
+        write_text(path, "new and longer")
+        assert reader.read() == "old"
+
+
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
