@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digits.data import Data, load
+from digits.data import MARKER, Data, load
 from digits.errors import DigitsError
+from digits.files import write_json
 from digits.sample import FONTS, GLYPH, draw_glyphs, drawn, write_sample
 from digits.submission import check_submission
 from digits.table import TEST_COLUMNS, TRAIN_COLUMNS
@@ -115,3 +116,16 @@ def test_a_sample_that_was_half_drawn_is_drawn_anew(tmp_path: Path) -> None:
     write_sample(tmp_path, 20, 5)
     assert (tmp_path / "test.csv").read_bytes() == whole
     assert load(tmp_path).kind == "sample"
+
+
+def test_tables_that_are_the_users_own_are_never_drawn_over(tmp_path: Path) -> None:
+    write_sample(tmp_path, 20, 5)
+    write_json(tmp_path / MARKER, {"kind": "own"})
+    for name in ("train.csv", "test.csv.gz"):
+        for path in tmp_path.glob("t*.csv*"):
+            path.unlink()
+        (tmp_path / name).write_bytes(b"mine")
+        assert not drawn(tmp_path)
+        with pytest.raises(DigitsError, match="not sample data"):
+            write_sample(tmp_path, 20, 5)
+        assert (tmp_path / name).read_bytes() == b"mine"

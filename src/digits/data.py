@@ -87,7 +87,7 @@ def load(folder: Path, *, own: bool = False) -> Data:
         train, test = pool.map(lambda table: _read(_find(folder, table.file), table, folder), (TRAIN, TEST))
     sha256 = {TRAIN.file: train.sha256, TEST.file: test.sha256}
     kind = _kind(folder, sha256)
-    if not own and not _marked(folder):
+    if not own and not marked(folder):
         for table, found in ((TRAIN, train), (TEST, test)):
             _check_rows(folder / table.file, len(found.values), table.rows)
     return Data(
@@ -196,12 +196,12 @@ def _cached(cache: Path, key: str, table: Table) -> _Values | None:
     return _Values(values, str(arrays.get("sha256"))) if values.shape[1] == len(table.columns) else None
 
 
-def _marked(folder: Path) -> str | None:
+def marked(folder: Path) -> str | None:
     """What the folder's marker says its data is: "sample", "own", or None."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         return str(marker["kind"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DigitsError(f"{folder / MARKER} is damaged ({error}): delete it and run `digits data`") from error
@@ -210,7 +210,7 @@ def _marked(folder: Path) -> str | None:
 def _kind(folder: Path, sha256: dict[str, str]) -> Kind:
     if all(sha256[table.file] == table.sha256 for table in (TRAIN, TEST)):
         return "official"
-    return "sample" if _marked(folder) == "sample" else "own"
+    return "sample" if marked(folder) == "sample" else "own"
 
 
 def _check_rows(path: Path | str, rows: int, expected: int) -> None:
@@ -228,7 +228,7 @@ def _take(source: Path, folder: Path, replace: bool, own: bool) -> None:
             if replace or not _exists(folder, name):
                 _fetch(source, name, stage)
         staged = sorted(path for path in stage.iterdir())
-        meant = own or (not replace and _marked(folder))
+        meant = own or (not replace and marked(folder))
         for table in (TRAIN, TEST):
             if _exists(stage, table.file):
                 name = f"{source}: {table.file}"

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.augment import Deformation, deform
-from digits.data import MARKER, SAMPLE_SUBMISSION, TEST, TRAIN, mark_sample
+from digits.data import SAMPLE_SUBMISSION, TEST, TRAIN, mark_sample, marked
 from digits.errors import DigitsError
 from digits.files import make_folder, write_whole
 from digits.submission import HEADER
@@ -29,7 +29,8 @@ def write_sample(folder: Path, train_images: int = 5_000, test_images: int = 1_0
 
     The same seed gives the same digits. Raises DigitsError if the files can't be written.
     """
-    if not (folder / MARKER).exists() and any((folder / name).exists() for name in (TRAIN.file, TEST.file)):
+    names = [name for table in (TRAIN, TEST) for name in (table.file, f"{table.file}.gz")]
+    if marked(folder) != "sample" and any((folder / name).exists() for name in names):
         raise DigitsError(f"{folder} holds data that is not sample data: choose another folder with --data")
     rng = np.random.default_rng(seed)
     glyphs = draw_glyphs()
@@ -46,7 +47,8 @@ def write_sample(folder: Path, train_images: int = 5_000, test_images: int = 1_0
 
 def drawn(folder: Path) -> bool:
     """The folder has its sample data already."""
-    return all((folder / name).exists() for name in (MARKER, TRAIN.file, TEST.file, SAMPLE_SUBMISSION))
+    tables = (TRAIN.file, TEST.file, SAMPLE_SUBMISSION)
+    return marked(folder) == "sample" and all((folder / name).exists() for name in tables)
 
 
 def draw(count: int, glyphs: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
