@@ -7,10 +7,13 @@ from digits.nn import Array, Network, Workers, probabilities
 
 
 def network_input(images: NDArray[np.uint8]) -> Array:
-    """Images (N, 28, 28) of integers 0-255 as a network takes them: float32 (N, 28, 28, 1) from 0 to 1."""
-    x = images.astype(np.float32)
+    """Images (N, 28, 28) of integers 0-255 as a network takes them: float32 (N, 28, 28, 1) from 0 to 1.
+
+    The images are innermost in memory, as layers have them.
+    """
+    x = np.ascontiguousarray(images.transpose(1, 2, 0)).astype(np.float32)
     x *= np.float32(1 / 255)
-    return x[..., np.newaxis]
+    return x.transpose(2, 0, 1)[..., np.newaxis]
 
 
 def predict(network: Network, images: NDArray[np.uint8], workers: Workers) -> Array:

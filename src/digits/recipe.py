@@ -15,7 +15,7 @@ import numpy as np
 
 from digits.augment import Deformation
 from digits.errors import DigitsError
-from digits.nn import LAYERS, OPTIMIZERS, AdamW, Network, Optimizer, Schedule, SoftmaxCrossEntropy
+from digits.nn import LAYERS, OPTIMIZERS, AdamW, Network, Optimizer, Schedule, SoftmaxCrossEntropy, layer_of
 
 IMAGE = (28, 28, 1)
 CLASSES = 10
@@ -60,9 +60,8 @@ class Recipe:
 
     def build(self, dtype: Any = np.float32) -> Network:
         """The recipe's network, its parameters not drawn yet. Raises DigitsError if the layers don't fit together."""
-        layers = [LAYERS[line["layer"]](**{k: v for k, v in line.items() if k != "layer"}) for line in self.network]
         try:
-            network = Network(layers, IMAGE, dtype)
+            network = Network([layer_of(line) for line in self.network], IMAGE, dtype)
         except (ValueError, MemoryError) as error:
             raise DigitsError(f"recipe {self.name}: {error}") from error
         if network.output_shape != (CLASSES,):
@@ -114,7 +113,7 @@ def from_table(table: dict[str, Any], where: str) -> Recipe:
     recipe = Recipe(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "recipe",
         description=_value(table.get("description", ""), str, f"{where}, description"),
-        network=tuple(_layer(line, f"{where}, layer {number}") for number, line in enumerate(lines)),
+        network=tuple(_layers(lines, where)),
         train=_dataclass(Train, _table(table, "train", where), f"{where}, [train]"),
         optimizer=_dataclass(kind, optimizer, f"{where}, [optimizer]"),
         schedule=_dataclass(Schedule, _table(table, "schedule", where), f"{where}, [schedule]"),
@@ -179,13 +178,20 @@ def _text(path: Path) -> str:
         raise DigitsError(f"the recipe {path} can't be read: {error}") from error
 
 
+def _layers(lines: list[Any], where: str) -> list[dict[str, Any]]:
+    return [_layer(line, f"{where}, layer {number}") for number, line in enumerate(lines)]
+
+
 def _layer(line: Any, where: str) -> dict[str, Any]:
     """A line of the network with its defaults filled in."""
     if not isinstance(line, dict) or "layer" not in line:
         raise DigitsError(f'{where}: it must be a table with a layer, such as {{ layer = "relu" }}, not {line!r}')
     table = dict(line)
     cls = _choice(table.pop("layer"), LAYERS, f"{where}, layer")
-    return _dataclass(cls, table, f"{where} ({cls.name})").spec()
+    where = f"{where} ({cls.name})"
+    if isinstance(table.get("layers"), list):
+        table["layers"] = _layers(table["layers"], where)
+    return _dataclass(cls, table, where).spec()
 
 
 def _table(table: dict[str, Any], key: str, where: str) -> dict[str, Any]:
@@ -234,7 +240,8 @@ def _value(value: Any, hint: Any, where: str) -> Any:
             return value
         if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             return _finite(value, where)
-        if isinstance(option, type) and isinstance(value, option) and (option is bool or not isinstance(value, bool)):
+        kind = get_origin(option) or option  # list[...] is a list, whose values the caller has looked at
+        if isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
             return value
     raise DigitsError(f"{where} must be {' or '.join(_wanted(option) for option in options)}, not {value!r}")
 
@@ -248,7 +255,8 @@ def _finite(value: float, where: str) -> float:
 def _wanted(option: Any) -> str:
     if get_origin(option) is Literal:
         return " or ".join(repr(choice) for choice in get_args(option))
-    return {int: "an integer", float: "a number", str: "a text", bool: "true or false"}[option]
+    words = {int: "an integer", float: "a number", str: "a text", bool: "true or false", list: "a list of layers"}
+    return words[get_origin(option) or option]
 
 
 def _nearest(word: str, words: list[str]) -> str:

@@ -11,7 +11,24 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from digits.nn import LAYERS, Array, Dense, Dropout, Flatten, Layer, Network, ReLU, Shape
+from digits.nn import (
+    LAYERS,
+    Array,
+    AvgPool2D,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    Layer,
+    MaxPool2D,
+    Network,
+    ReLU,
+    Residual,
+    Shape,
+    SpatialDropout,
+)
 
 IMAGES, LARGER = 5, 9
 H = 1e-5
@@ -49,6 +66,42 @@ CASES = {
     "tutorial's network": Case((Flatten(), Dense(5, init="uniform"), ReLU(), Dense(5, init="uniform")), (4, 3, 1)),
     "perceptron": Case(
         (Flatten(), Dense(8), ReLU(), Dropout(0.3), Dense(6), ReLU(), Dropout(0.2), Dense(4)), (3, 3, 1)
+    ),
+    "convolution": Case((Conv2D(3),), (5, 6, 2)),
+    "convolution of many channels": Case((Conv2D(5),), (7, 9, 8)),
+    "convolution, same": Case((Conv2D(4, 5, padding="same"),), (6, 7, 8)),
+    "convolution, stride 2": Case((Conv2D(4, 5, 2, "same"),), (9, 12, 8)),
+    "convolution, stride 2, few channels": Case((Conv2D(4, 3, 2, "same"),), (9, 12, 2)),
+    "convolution, stride 3 that leaves pixels out": Case((Conv2D(3, 2, 3),), (7, 8, 8)),
+    "convolution, padded": Case((Conv2D(2, 3, 1, 2, bias=False),), (4, 3, 8)),
+    "convolution, 1 x 1": Case((Conv2D(3, 1),), (4, 3, 9)),
+    "convolution of the whole image": Case((Conv2D(6, 4),), (4, 4, 8)),
+    "batch norm": Case((BatchNorm(),), (4, 3, 2)),
+    "batch norm on vectors": Case((BatchNorm(epsilon=0.1),), (6,)),
+    "max pooling": Case((MaxPool2D(),), (4, 6, 2)),
+    "max pooling that leaves pixels out": Case((MaxPool2D(3),), (7, 8, 2)),
+    "max pooling by 1": Case((MaxPool2D(1),), (2, 3, 2)),
+    "average pooling": Case((AvgPool2D(),), (5, 6, 2)),
+    "global average pooling": Case((GlobalAvgPool(),), (3, 4, 2)),
+    "spatial dropout": Case((SpatialDropout(0.4),), (3, 2, 5)),
+    "residual": Case(
+        (Residual([{"layer": "conv", "channels": 3, "padding": "same"}, {"layer": "relu"}, {"layer": "batchnorm"}]),),
+        (4, 5, 3),
+    ),
+    "residual with a projection": Case(
+        (Residual([{"layer": "batchnorm"}, {"layer": "conv", "channels": 4, "stride": 2, "padding": "same"}]),),
+        (5, 6, 3),
+    ),
+    "residual in a residual": Case(
+        (Residual([Residual([{"layer": "relu"}]).spec(), {"layer": "conv", "channels": 2, "kernel": 1}]), ReLU()),
+        (3, 3, 2),
+    ),
+    "convolutional network": Case(
+        (
+            *(Conv2D(8, padding="same"), ReLU(), MaxPool2D(), Conv2D(9, bias=False), BatchNorm(), ReLU()),
+            *(SpatialDropout(0.2), Conv2D(4, 3, 2, 1), Flatten(), Dropout(0.2), Dense(3)),
+        ),
+        (8, 9, 1),
     ),
     "dropout first": Case((Dropout(0.2), Flatten(), Dense(4), ReLU(), Dense(3)), (3, 3, 2)),
 }
@@ -182,7 +235,7 @@ def test_a_replica_computes_the_same_and_keeps_its_work_to_itself(case: Case) ->
 def test_shapes_are_known_before_the_first_batch(case: Case) -> None:
     network = case.network()
     x = inputs(case)
-    for layer, shape in zip(network.layers, network.shapes, strict=True):
+    for layer in network.layers:
         x = layer.forward(x)
-        assert x.shape == (IMAGES, *shape)
-    assert network.output_shape == network.shapes[-1]
+        assert x.shape == (IMAGES, *layer.output_shape)
+    assert network.output_shape == network.layers[-1].output_shape

@@ -32,7 +32,7 @@ def test_parameters_and_gradients_are_views_into_flat_vectors() -> None:
     np.testing.assert_array_equal(last.b, [21, 22])
     np.testing.assert_array_equal(dense.dW, np.arange(100, 112).reshape(3, 4))
     np.testing.assert_array_equal(last.db, [121, 122])
-    assert {name: parameter.shape for name, parameter in network.named_parameters()} == {
+    assert {name: parameter.shape for name, parameter in network.named_arrays()} == {
         "1.W": (3, 4),
         "1.b": (3,),
         "3.W": (2, 3),
@@ -103,9 +103,9 @@ def test_a_network_is_saved_and_loaded_whole(
 def test_equal_layers_keep_parameters_of_their_own(tmp_path: Path) -> None:
     network = perceptron()
     network.save(tmp_path / "weights.npz")
-    loaded = dict(Network.load(tmp_path / "weights.npz").named_parameters())
+    loaded = dict(Network.load(tmp_path / "weights.npz").named_arrays())
     assert (loaded["4.W"] != loaded["6.W"]).any()
-    for name, parameter in network.named_parameters():
+    for name, parameter in network.named_arrays():
         np.testing.assert_array_equal(loaded[name], parameter)
 
 

@@ -177,7 +177,7 @@ def test_every_number_of_a_training_has_the_precision_of_the_network(optimizer: 
 def places(parallel: DataParallel) -> set[int]:
     """Where the layers' activations and gradients lie."""
     layers = [layer for replica in parallel._replicas for layer in replica.layers]
-    return {array.__array_interface__["data"][0] for layer in layers for array in layer._scratch.values()}
+    return {array.__array_interface__["data"][0] for layer in layers for array in layer.scratch._kept.values()}
 
 
 def test_the_steady_state_takes_no_new_memory() -> None:

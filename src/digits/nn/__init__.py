@@ -1,11 +1,27 @@
 """A neural network in NumPy alone; it knows nothing of digits or of Kaggle."""
 
-from digits.nn.layers import LAYERS, Dense, Dropout, Flatten, Layer, ReLU
+from digits.nn.layers import (
+    LAYERS,
+    AvgPool2D,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    Layer,
+    MaxPool2D,
+    ReLU,
+    Residual,
+    SpatialDropout,
+    layer_of,
+)
 from digits.nn.losses import SoftmaxCrossEntropy, softmax
 from digits.nn.network import CheckpointError, Network, read_arrays, write_arrays
 from digits.nn.optim import OPTIMIZERS, SGD, AdamW, Optimizer, Schedule
 from digits.nn.parallel import DataParallel, Workers, probabilities
-from digits.nn.pixels import Array, Pixels, Shape
+from digits.nn.pixels import Pixels
+from digits.nn.scratch import Array, Shape
 
 __all__ = [
     "LAYERS",
@@ -13,20 +29,28 @@ __all__ = [
     "SGD",
     "AdamW",
     "Array",
+    "AvgPool2D",
+    "BatchNorm",
     "CheckpointError",
+    "Conv2D",
     "DataParallel",
     "Dense",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool",
     "Layer",
+    "MaxPool2D",
     "Network",
     "Optimizer",
     "Pixels",
     "ReLU",
+    "Residual",
     "Schedule",
     "Shape",
     "SoftmaxCrossEntropy",
+    "SpatialDropout",
     "Workers",
+    "layer_of",
     "probabilities",
     "read_arrays",
     "softmax",

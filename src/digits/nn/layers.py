@@ -3,16 +3,23 @@
 A layer is a dataclass of its hyperparameters, so that a recipe's TOML, a checkpoint and the code all say the same
 thing. Shapes are without the batch axis in `build` and with it, as N, in `forward` and `backward`. No dtype is written
 down here: a layer computes in the dtype of its parameters and of what comes in.
+
+Images are (N, H, W, C). In memory a layer lays them out as (H, C, W, N) and hands on a view, because that is what
+`correlation` is quick with; a channel is then a run of W N numbers and a sum over it is one product.
 """
 
+import itertools
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from digits.nn.pixels import Array, Pixels, Shape
+from digits.nn.correlation import Correlation, Geometry
+from digits.nn.pixels import Pixels
+from digits.nn.scratch import Array, Scratch, Shape, thread_scratch
 
 
 @dataclass
@@ -27,15 +34,34 @@ class Layer(ABC):
 
     def __post_init__(self) -> None:
         self.input_gradient = True  # below the first layer with parameters nobody asks for it
-        self._scratch: dict[str, Array] = {}
+        self.output_shape: Shape = ()  # of one image, known once the layer is built
+        self.multiply_adds = 0  # of a forward pass of one image, likewise
+        self.scratch = Scratch()
 
     def build(self, shape: Shape) -> Shape:
         """The shape of one image after this layer, given its shape before; raises ValueError if it can't be."""
         return shape
 
+    def parts(self) -> "Sequence[Layer]":
+        """The layers that this one is made of, if it is made of layers."""
+        return ()
+
     def parameter_shapes(self) -> dict[str, Shape]:
         """The shape of each parameter, known once the layer is built."""
         return {}
+
+    def statistic_shapes(self) -> dict[str, Shape]:
+        """The shape of each number that is not trained but observed in training, for prediction.
+
+        A statistic `mean` is an attribute of that name, a view into the network's flat vector `statistics`; what the
+        last batch has of it is `batch_mean`.
+        """
+        return {}
+
+    @property
+    def pace(self) -> float:
+        """How far the statistics move towards each batch's, from 0 to 1."""
+        return 0.0
 
     def initialise(self, rng: np.random.Generator) -> None:
         """Draw the parameters' first values."""
@@ -46,22 +72,7 @@ class Layer(ABC):
 
     @abstractmethod
     def backward(self, dy: Array) -> Array:
-        """dx from dy, for the x of the last `forward`; the gradients of the parameters are overwritten."""
-
-    def scratch(self, key: str, shape: Shape, dtype: Any) -> Array:
-        """An array with unset values that is handed out again at every call: a step allocates nothing."""
-        size = math.prod(shape)
-        kept = self._scratch.get(key)
-        if kept is None or kept.size < size or kept.dtype != dtype:
-            kept = self._scratch[key] = np.empty(size, dtype)
-        return kept[:size].reshape(shape)
-
-    def scratch_like(self, key: str, x: Array, dtype: Any = None) -> Array:
-        """A scratch array of x's shape whose axes lie in memory in x's order."""
-        dtype = x.dtype if dtype is None else dtype
-        if x.flags.f_contiguous and not x.flags.c_contiguous:
-            return self.scratch(key, x.shape[::-1], dtype).T
-        return self.scratch(key, x.shape, dtype)
+        """dx from dy, which may be overwritten, for the x of the last `forward` in training; gradients likewise."""
 
     def spec(self) -> dict[str, Any]:
         """The layer as a line of a recipe: `{"layer": "dense", "units": 10, ...}`."""
@@ -75,14 +86,16 @@ class Flatten(Layer):
     name = "flatten"
 
     def build(self, shape: Shape) -> Shape:
+        self.shape = shape
         return (math.prod(shape),)
 
     def forward(self, x: Any, rng: np.random.Generator | None = None) -> Any:
-        self.shape = x.shape
-        return x.reshape(len(x), -1)
+        if isinstance(x, Pixels):
+            return x.reshape(len(x), -1)
+        return np.moveaxis(x, 0, -1).reshape(-1, len(x)).T
 
     def backward(self, dy: Array) -> Array:
-        return dy.reshape(self.shape)
+        return np.moveaxis(dy.T.reshape(*self.shape, len(dy)), -1, 0)
 
 
 @dataclass
@@ -111,6 +124,7 @@ class Dense(Layer):
         if len(shape) != 1:
             raise ValueError(f"a dense layer wants vectors, not images of shape {shape}: put a flatten before it")
         (self.inputs,) = shape
+        self.multiply_adds = self.units * self.inputs
         return (self.units,)
 
     def parameter_shapes(self) -> dict[str, Shape]:
@@ -145,18 +159,297 @@ class Dense(Layer):
 
 
 @dataclass
+class Conv2D(Layer):
+    """y[n, i, j] = b + the sum over the kernel's places (a, c) of W[:, a, c] x[n, s i + a - p, s j + c - p]
+
+    x: (N, H, W, C)   W: (M, k, k, C)   b: (M,)   y: (N, H', W', M), s being the stride and p the padding with zeros:
+    none where it is "valid", a number on each side, or as much as makes H' = ceil(H / s), the odd one at the end, where
+    it is "same". W is drawn as in a dense layer of D = k k C inputs, b starts at 0. `correlation` has the arithmetic.
+    """
+
+    name = "conv"
+    channels: int
+    kernel: int = 3
+    stride: int = 1
+    padding: Literal["valid", "same"] | int = "valid"
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "channels", "kernel", "stride")
+        if not (self.padding in ("valid", "same") or (isinstance(self.padding, int) and self.padding >= 0)):
+            raise ValueError(f"padding must be 'valid', 'same' or a number of pixels from 0 on, not {self.padding!r}")
+        self.W: Array
+        self.b: Array
+        self.dW: Array
+        self.db: Array
+
+    def build(self, shape: Shape) -> Shape:
+        height, width, self.inputs = images_shape(self, shape)
+        (top, out_height), (left, out_width) = self._padded(height), self._padded(width)
+        if min(out_height, out_width) < 1:
+            raise ValueError(f"a kernel of {self.kernel} does not fit into images of {height} x {width}")
+        self.geometry = Geometry(
+            *(height, width, self.inputs, self.kernel, self.stride),
+            *(top, left, out_height, out_width, self.channels),
+        )
+        self._correlation = Correlation(self.geometry)
+        self.multiply_adds = out_height * out_width * self.channels * self.kernel**2 * self.inputs
+        return (out_height, out_width, self.channels)
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        W = (self.channels, self.kernel, self.kernel, self.inputs)
+        return {"W": W, "b": (self.channels,)} if self.bias else {"W": W}
+
+    def initialise(self, rng: np.random.Generator) -> None:
+        self.W[...] = rng.normal(0.0, math.sqrt(2.0 / (self.kernel**2 * self.inputs)), self.W.shape)
+        if self.bias:
+            self.b[...] = 0.0
+
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+        self.x = laid_out(x)
+        g = self.geometry
+        y = self.scratch("y", (g.out_height, g.out_channels, g.out_width, len(x)), x.dtype)
+        self._correlation.forward(self.x, self.W, y, self.b if self.bias else None)
+        return handed_on(y, 4)
+
+    def backward(self, dy: Array) -> Array:
+        dx = self.scratch("dx", self.x.shape, dy.dtype) if self.input_gradient else None
+        self._correlation.backward(self.x, self.W, laid_out(dy), self.dW, self.db if self.bias else None, dx)
+        return dy if dx is None else handed_on(dx, 4)
+
+    def _padded(self, size: int) -> tuple[int, int]:
+        """How many zeros go before the first pixel of an axis, and the size of the axis afterwards."""
+        if self.padding == "same":
+            out = -(-size // self.stride)
+            return max((out - 1) * self.stride + self.kernel - size, 0) // 2, out
+        pad = 0 if self.padding == "valid" else int(self.padding)
+        return pad, (size + 2 * pad - self.kernel) // self.stride + 1
+
+
+@dataclass
+class BatchNorm(Layer):
+    """y = γ (x - μ) / σ + β      x, y: (N, H, W, C) or (N, C)   γ, β: (C,)
+
+    In training μ and σ² are the mean and variance of each channel over the batch's shard (plus `epsilon`, for σ²), in
+    prediction those observed in training: after each step they go `momentum` of the way to the batch's (Ioffe & Szegedy
+    2015, arXiv 1502.03167). With n numbers a channel and x̂ = (x - μ) / σ,
+    dγ = Σ dy x̂,  dβ = Σ dy,  dx = γ / σ (dy - dβ / n - x̂ dγ / n).
+    """
+
+    name = "batchnorm"
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "momentum", "epsilon")
+        if self.momentum > 1:
+            raise ValueError(f"momentum must be at most 1, not {self.momentum}")
+        self.gamma: Array
+        self.beta: Array
+        self.dgamma: Array
+        self.dbeta: Array
+        self.mean: Array
+        self.variance: Array
+        self.batch_mean: Array
+        self.batch_variance: Array
+
+    def build(self, shape: Shape) -> Shape:
+        self.channels = shape[-1]
+        return shape
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        return {"gamma": (self.channels,), "beta": (self.channels,)}
+
+    def statistic_shapes(self) -> dict[str, Shape]:
+        return {"mean": (self.channels,), "variance": (self.channels,)}
+
+    @property
+    def pace(self) -> float:
+        return self.momentum
+
+    def initialise(self, rng: np.random.Generator) -> None:
+        self.gamma[...] = self.variance[...] = 1.0
+        self.beta[...] = self.mean[...] = 0.0
+
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+        self.x = rows = laid_out(x)
+        if rng is None:
+            self.mu, variance = self.mean, self.variance
+        else:
+            n = rows.size // self.channels
+            mean = channel_sums(rows) / n
+            square = channel_sums(rows, rows) / n - mean * mean
+            np.maximum(square, 0, out=square)
+            self.batch_mean[...] = mean
+            self.batch_variance[...] = square * (n / max(n - 1, 1))  # of all images, as a sample tells it
+            self.mu, variance = mean.astype(x.dtype), square.astype(x.dtype)
+        self.sigma = np.sqrt(variance + self.epsilon)
+        scale = self.gamma / self.sigma
+        y = self.scratch("y", rows.shape, x.dtype)
+        for row, out in zip(rows, y, strict=True):
+            np.multiply(row, scale[:, np.newaxis, np.newaxis], out=out)
+            out += (self.beta - self.mu * scale)[:, np.newaxis, np.newaxis]
+        return handed_on(y, x.ndim)
+
+    def backward(self, dy: Array) -> Array:
+        drows = laid_out(dy)
+        n = drows.size // self.channels
+        dbeta = channel_sums(drows)
+        dgamma = (channel_sums(drows, self.x) - self.mu * dbeta) / self.sigma
+        self.dbeta[...], self.dgamma[...] = dbeta, dgamma
+        # dx = a dy + b x + c
+        a = self.gamma / self.sigma
+        b = (-a * self.dgamma / self.sigma / n)[:, np.newaxis, np.newaxis]
+        c = (-a * self.dbeta / n)[:, np.newaxis, np.newaxis] - b * self.mu[:, np.newaxis, np.newaxis]
+        a = a[:, np.newaxis, np.newaxis]
+        dx = self.scratch("dx", drows.shape, dy.dtype)
+        part = thread_scratch("part", drows.shape[1:], dy.dtype)
+        for x, drow, out in zip(self.x, drows, dx, strict=True):
+            np.multiply(x, b, out=part)
+            part += c
+            np.multiply(drow, a, out=out)
+            out += part
+        return handed_on(dx, dy.ndim)
+
+
+@dataclass
 class ReLU(Layer):
     """y = max(x, 0),  dx = dy where x > 0, else 0"""
 
     name = "relu"
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
-        self.y = np.maximum(x, 0, out=self.scratch_like("y", x))
+        self.y = np.maximum(x, 0, out=self.scratch.like("y", x))
         return self.y
 
     def backward(self, dy: Array) -> Array:
-        alive = np.greater(self.y, 0, out=self.scratch_like("alive", self.y, bool))
-        return np.multiply(dy, alive, out=self.scratch_like("dx", dy))
+        alive = np.greater(self.y, 0, out=self.scratch.like("alive", self.y, bool))
+        return np.multiply(dy, alive, out=self.scratch.like("dx", dy))
+
+
+@dataclass
+class MaxPool2D(Layer):
+    """y = the largest of each channel's `size` by `size` pixels, which alone gets dy (of equals, one of them)
+
+    x: (N, H, W, C)   y: (N, H // size, W // size, C); what is left over at the right and at the bottom is not seen.
+    """
+
+    name = "maxpool"
+    size: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "size")
+
+    def build(self, shape: Shape) -> Shape:
+        return pooled_shape(self, shape, self.size)
+
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+        rows = laid_out(x)
+        self.shape = rows.shape
+        height, channels, width, count = rows.shape
+        tall = self.scratch("tall", (height // self.size, channels, width, count), x.dtype)
+        y = self.scratch("y", (len(tall), channels, width // self.size, count), x.dtype)
+        self._largest("rows", self._taps(rows, 0), tall)
+        self._largest("columns", self._taps(tall, 2), y)
+        return handed_on(y, 4)
+
+    def backward(self, dy: Array) -> Array:
+        dtall = self.scratch("dtall", (self.shape[0] // self.size, *self.shape[1:]), dy.dtype)
+        dx = self.scratch("dx", self.shape, dy.dtype)
+        self._to_largest("columns", laid_out(dy), dtall, 2)
+        self._to_largest("rows", dtall, dx, 0)
+        return handed_on(dx, 4)
+
+    def _taps(self, x: Array, axis: int) -> list[Array]:
+        """Views of the first, second, ... of each `size` pixels along an axis."""
+        end = x.shape[axis] // self.size * self.size
+        return [x[(slice(None),) * axis + (slice(tap, end, self.size),)] for tap in range(self.size)]
+
+    def _largest(self, key: str, taps: list[Array], out: Array) -> None:
+        out[...] = taps[0]
+        for number, tap in enumerate(taps[1:], 1):
+            np.greater(tap, out, out=self.scratch(f"{key} {number}", out.shape, bool))
+            np.maximum(tap, out, out=out)
+
+    def _to_largest(self, key: str, dout: Array, dx: Array, axis: int) -> None:
+        taps = self._taps(dx, axis)
+        left = dout
+        for number in range(self.size - 1, 0, -1):
+            larger = self.scratch(f"{key} {number}", dout.shape, bool)
+            np.multiply(left, larger, out=taps[number])
+            left = np.subtract(left, taps[number], out=taps[0])
+        if self.size == 1:
+            taps[0][...] = dout
+        dx[(slice(None),) * axis + (slice(dx.shape[axis] // self.size * self.size, None),)] = 0
+
+
+@dataclass
+class AvgPool2D(Layer):
+    """y = the mean of each channel's `size` by `size` pixels      x: (N, H, W, C)   y: (N, H // size, W // size, C)
+
+    What is left over at the right and at the bottom is not seen.
+    """
+
+    name = "avgpool"
+    size: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "size")
+
+    def build(self, shape: Shape) -> Shape:
+        return pooled_shape(self, shape, self.size)
+
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+        rows = laid_out(x)
+        self.shape = rows.shape
+        y = self.scratch("y", (rows.shape[0] // self.size, rows.shape[1], rows.shape[2] // self.size, len(x)), x.dtype)
+        y[...] = 0
+        for tap in self._taps(rows):
+            y += tap
+        y *= 1 / self.size**2
+        return handed_on(y, 4)
+
+    def backward(self, dy: Array) -> Array:
+        dx = self.scratch("dx", self.shape, dy.dtype)
+        dx[...] = 0
+        share = dy * (1 / self.size**2)
+        for tap in self._taps(dx):
+            tap[...] = laid_out(share)
+        return handed_on(dx, 4)
+
+    def _taps(self, x: Array) -> Iterator[Array]:
+        """Views of the pixels at each place of the squares."""
+        size = self.size
+        height, width = x.shape[0] // size * size, x.shape[2] // size * size
+        for a, b in itertools.product(range(size), repeat=2):
+            yield x[a:height:size, :, b:width:size]
+
+
+@dataclass
+class GlobalAvgPool(Layer):
+    """y = the mean of each channel over the image      x: (N, H, W, C)   y: (N, C)"""
+
+    name = "globalavgpool"
+
+    def build(self, shape: Shape) -> Shape:
+        return images_shape(self, shape)[2:]
+
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+        rows = laid_out(x)
+        self.shape = rows.shape
+        y = self.scratch("y", (rows.shape[1], len(x)), x.dtype)
+        np.sum(rows, axis=(0, 2), out=y)
+        y *= 1 / (rows.shape[0] * rows.shape[2])
+        return y.T
+
+    def backward(self, dy: Array) -> Array:
+        dx = self.scratch("dx", self.shape, dy.dtype)
+        dx[...] = (dy.T * (1 / (self.shape[0] * self.shape[2])))[:, np.newaxis]
+        return handed_on(dx, 4)
 
 
 @dataclass
@@ -178,20 +471,117 @@ class Dropout(Layer):
         self.scale: Array | None = None
         if rng is None or self.rate == 0:
             return x
+        self.scale = self.scratch.like("scale", self._masked(x))
         # Two random bytes a unit are cheaper to draw than a float, and finer than any rate needs.
         dropped = min(round(self.rate * 65536), 65535)
-        self.scale = self.scratch_like("scale", x)
-        keep = np.frombuffer(rng.bytes(2 * x.size), np.uint16) >= dropped
-        np.multiply(keep, 65536 / (65536 - dropped), out=self.scale.reshape(-1, order="A"))
-        return np.multiply(x, self.scale, out=self.scratch_like("y", x))
+        keep = np.frombuffer(rng.bytes(2 * self.scale.size), np.uint16) >= dropped
+        np.multiply(keep, 65536 / (65536 - dropped), out=np.ravel(self.scale, order="K"))
+        return np.multiply(x, self.scale, out=self.scratch.like("y", x))
 
     def backward(self, dy: Array) -> Array:
         if self.scale is None:
             return dy
-        return np.multiply(dy, self.scale, out=self.scratch_like("dx", dy))
+        return np.multiply(dy, self.scale, out=self.scratch.like("dx", dy))
+
+    def _masked(self, x: Array) -> Array:
+        """What of x has a number of its own in the mask."""
+        return x
 
 
-LAYERS: dict[str, type[Layer]] = {layer.name: layer for layer in (Dense, Dropout, Flatten, ReLU)}
+@dataclass
+class SpatialDropout(Dropout):
+    """Dropout that keeps or drops whole channels of an image (Tompson et al. 2015, arXiv 1411.4280)."""
+
+    name = "spatialdropout"
+
+    def build(self, shape: Shape) -> Shape:
+        images_shape(self, shape)
+        return shape
+
+    def _masked(self, x: Array) -> Array:
+        return x[:, :1, :1]
+
+
+@dataclass
+class Residual(Layer):
+    """y = f(x) + x, f being `layers` in a row; where their shapes differ, y = f(x) + P x with a 1 x 1 convolution P
+
+    He et al. 2016 (arXiv 1512.03385), whose projection P is this with the stride that the shapes ask for.
+    """
+
+    name = "residual"
+    layers: list[dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.inner = [layer_of(line) for line in self.layers]
+        if not self.inner:
+            raise ValueError("a residual block needs layers")
+        self.layers = [layer.spec() for layer in self.inner]
+        self.projection: Conv2D | None = None
+
+    def build(self, shape: Shape) -> Shape:
+        height, width, _ = images_shape(self, shape)
+        out = built(self.inner, shape)
+        self.projection = None
+        if out != shape:
+            if len(out) != 3:
+                raise ValueError(f"its layers make images of {shape} into {out}, to which the input can't be added")
+            stride = -(-height // out[0])
+            self.projection = Conv2D(out[2], 1, stride, bias=False)
+            if built([self.projection], shape) != out:
+                raise ValueError(f"no stride makes images of {height} x {width} into its layers' {out[0]} x {out[1]}")
+        self.multiply_adds = sum(layer.multiply_adds for layer in self.parts())
+        return out
+
+    def parts(self) -> Sequence[Layer]:
+        return [*self.inner, *([self.projection] if self.projection else [])]
+
+    def initialise(self, rng: np.random.Generator) -> None:
+        for layer in self.parts():
+            layer.initialise(rng)
+
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+        y = x
+        for layer in self.inner:
+            y = layer.forward(y, rng)
+        shortcut = self.projection.forward(x, rng) if self.projection else x
+        return np.add(y, shortcut, out=self.scratch.like("y", y))
+
+    def backward(self, dy: Array) -> Array:
+        if self.projection:
+            shortcut = self.projection.backward(dy)
+        else:
+            shortcut = self.scratch.like("dshortcut", dy)
+            shortcut[...] = dy
+        dx = dy
+        for layer in reversed(self.inner):
+            dx = layer.backward(dx)
+        return np.add(dx, shortcut, out=self.scratch.like("dx", shortcut))
+
+
+LAYERS: dict[str, type[Layer]] = {
+    layer.name: layer
+    for layer in (
+        *(AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool, MaxPool2D, ReLU, Residual),
+        SpatialDropout,
+    )
+}
+
+
+def layer_of(line: Mapping[str, Any]) -> Layer:
+    """The layer of a spec. Raises KeyError or TypeError if it is none, ValueError if a value is out of range."""
+    return LAYERS[line["layer"]](**{key: value for key, value in line.items() if key != "layer"})
+
+
+def built(layers: Sequence[Layer], shape: Shape) -> Shape:
+    """The shape after layers in a row, each built. Raises ValueError, naming the layer that can't follow."""
+    for number, layer in enumerate(layers):
+        try:
+            shape = layer.output_shape = layer.build(shape)
+        except ValueError as error:
+            raise ValueError(f"layer {number} ({layer.name}): {error}") from None
+    return shape
 
 
 def positive(layer: Layer, *names: str) -> None:
@@ -199,3 +589,40 @@ def positive(layer: Layer, *names: str) -> None:
     for name in names:
         if not 0 < getattr(layer, name) < math.inf:
             raise ValueError(f"{name} must be greater than 0, not {getattr(layer, name)}")
+
+
+def images_shape(layer: Layer, shape: Shape) -> tuple[int, int, int]:
+    """The shape, if it is that of images. Raises ValueError if it is not."""
+    if len(shape) != 3:
+        raise ValueError(f"a {layer.name} layer wants images, not vectors of shape {shape}: put it before the flatten")
+    return shape
+
+
+def pooled_shape(layer: Layer, shape: Shape, size: int) -> Shape:
+    """The shape of images after squares of `size` are made one pixel. Raises ValueError if none fits in."""
+    height, width, channels = images_shape(layer, shape)
+    if min(height, width) < size:
+        raise ValueError(f"squares of {size} do not fit into images of {height} x {width}")
+    return (height // size, width // size, channels)
+
+
+def laid_out(x: Array) -> Array:
+    """Images (N, H, W, C) as (H, C, W, N), and vectors (N, C) as (1, C, 1, N), in C order: a view where it can be."""
+    return np.ascontiguousarray(x.transpose(1, 3, 2, 0) if x.ndim == 4 else x.T[np.newaxis, :, np.newaxis])
+
+
+def handed_on(rows: Array, ndim: int) -> Array:
+    """The view that undoes `laid_out`."""
+    return rows.transpose(3, 0, 2, 1) if ndim == 4 else rows[0, :, 0].T
+
+
+def channel_sums(rows: Array, times: Array | None = None) -> Array:
+    """The sum of (H, C, W, N) over all but C, or that of the products with another such array: float64 (C,)."""
+    flat = rows.reshape(*rows.shape[:2], -1)
+    if times is None:
+        ones = np.ones(flat.shape[2], rows.dtype)
+        sums = np.matmul(flat, ones)
+    else:
+        sums = np.vecdot(flat, times.reshape(flat.shape))
+    total: Array = sums.sum(axis=0, dtype=np.float64)
+    return total

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from digits.nn.pixels import Array
+from digits.nn.scratch import Array
 
 
 def softmax(logits: Array) -> Array:

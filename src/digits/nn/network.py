@@ -13,8 +13,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from digits.nn.layers import LAYERS, Layer
-from digits.nn.pixels import Array, Pixels, Shape
+from digits.nn.layers import Layer, built, layer_of
+from digits.nn.pixels import Pixels
+from digits.nn.scratch import Array, Shape
 
 # What NumPy and zipfile raise between them on a file that is cut short, altered or something else.
 DAMAGE = (
@@ -31,7 +32,9 @@ class Network:
     """Layers in a row: `forward` maps images (N, *input_shape) to logits (N, K), `backward` fills in the gradients.
 
     All parameters are views into the vector `params` and all gradients into `grads`, each of shape (count,), so that
-    an optimizer, an average or a checkpoint is a few operations on one array.
+    an optimizer, an average or a checkpoint is a few operations on one array. `statistics` likewise holds what is
+    observed in training for prediction (of batch norm: means and variances), `batch_statistics` those of the last
+    batch; `observe` takes them over.
 
     Raises ValueError, naming the layer, where a layer can't follow the one before.
     """
@@ -39,36 +42,32 @@ class Network:
     def __init__(self, layers: Sequence[Layer], input_shape: Shape, dtype: Any = np.float32) -> None:
         self.layers = list(layers)
         self.input_shape = tuple(input_shape)
-        self.shapes: list[Shape] = []
-        shape = self.input_shape
-        for number, layer in enumerate(self.layers):
-            try:
-                shape = layer.build(shape)
-            except ValueError as error:
-                raise ValueError(f"layer {number} ({layer.name}): {error}") from None
-            self.shapes.append(shape)
-        self.output_shape = shape
-        self.params = np.zeros(self.count, dtype)
+        self.output_shape = built(self.layers, self.input_shape)
+        self.params = np.zeros(sum(math.prod(shape) for *_, shape in self._parameters()), dtype)
+        self.statistics = np.zeros(sum(math.prod(shape) for *_, shape in self._statistics()), dtype)
         self._bind()
 
     @property
     def count(self) -> int:
         """The number of parameters."""
-        return sum(math.prod(shape) for _, _, shape in self._parameters())
+        return len(self.params)
+
+    @property
+    def multiply_adds(self) -> int:
+        """How many multiplications and additions a forward pass of one image is, as the layers' equations have them."""
+        return sum(layer.multiply_adds for layer in self.layers)
 
     def initialise(self, rng: np.random.Generator) -> Self:
-        """Draw all parameters anew."""
+        """Draw all parameters anew, and forget what was observed."""
         for layer in self.layers:
             layer.initialise(rng)
         return self
 
     def replica(self) -> "Network":
-        """A network of the same parameter vector with gradients, caches and buffers of its own, for another thread."""
+        """A network of the same parameters and statistics with gradients and buffers of its own, for another thread."""
         twin = copy.copy(self)
-        twin.layers = [LAYERS[layer.name](**hyperparameters(layer)) for layer in self.layers]
-        shape = self.input_shape
-        for layer in twin.layers:
-            shape = layer.build(shape)
+        twin.layers = [layer_of(layer.spec()) for layer in self.layers]
+        built(twin.layers, self.input_shape)
         twin._bind()
         return twin
 
@@ -88,24 +87,30 @@ class Network:
             if not layer.input_gradient:
                 break
 
-    def named_parameters(self) -> Iterator[tuple[str, Array]]:
-        """Each parameter with its name, "<layer's number>.<name>", as a view."""
-        for number, layer in enumerate(self.layers):
-            for name in layer.parameter_shapes():
-                yield f"{number}.{name}", getattr(layer, name)
+    def observe(self, shards: Sequence["Network"], images: Sequence[int]) -> None:
+        """Move `statistics` towards those of a batch whose shards, of so many images each, these replicas have seen."""
+        if not len(self.statistics):
+            return
+        seen = sum(shard.batch_statistics * (count / sum(images)) for shard, count in zip(shards, images, strict=True))
+        self.statistics += self._momenta * (seen - self.statistics)
+
+    def named_arrays(self) -> Iterator[tuple[str, Array]]:
+        """Each parameter and each statistic as a view, with its name: "<layer's number>.<name>"."""
+        for number, layer, name, _ in (*self._parameters(), *self._statistics()):
+            yield f"{number}.{name}", getattr(layer, name)
 
     def decays(self) -> Array:
-        """A vector like `params`: 1 where weight decay applies (matrices), 0 where it does not (biases)."""
+        """A vector like `params`: 1 where weight decay applies (matrices), 0 where it does not (biases, norms)."""
         return np.concatenate(
-            [np.full(math.prod(shape), len(shape) > 1, self.params.dtype) for _, _, shape in self._parameters()]
+            [np.full(math.prod(shape), len(shape) > 1, self.params.dtype) for *_, shape in self._parameters()]
             or [np.zeros(0, self.params.dtype)]
         )
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint that describes itself: the layers as JSON and each parameter by its name, as .npz."""
+        """Write a checkpoint that describes itself: the layers as JSON and each array by its name, as .npz."""
         layers = [layer.spec() for layer in self.layers]
         spec = {"input_shape": self.input_shape, "dtype": self.params.dtype.name, "layers": layers}
-        write_arrays(path, {**dict(self.named_parameters()), "network": np.array(json.dumps(spec))})
+        write_arrays(path, {**dict(self.named_arrays()), "network": np.array(json.dumps(spec))})
 
     @classmethod
     def load(cls, path: Path) -> "Network":
@@ -113,40 +118,68 @@ class Network:
         arrays = read_arrays(path)
         try:
             spec = json.loads(str(arrays.pop("network")))
-            layers = [LAYERS[line.pop("layer")](**line) for line in spec["layers"]]
+            layers = [layer_of(line) for line in spec["layers"]]
             if spec["dtype"] not in ("float32", "float64"):
                 raise ValueError(f"its parameters are {spec['dtype']}")
             network = cls(layers, spec["input_shape"], spec["dtype"])
-            wanted = dict(network.named_parameters())
+            wanted = dict(network.named_arrays())
             if wanted.keys() != arrays.keys():
                 raise ValueError("its parameters are not those of its layers")
-            for name, parameter in wanted.items():
-                if arrays[name].shape != parameter.shape or arrays[name].dtype != parameter.dtype:
-                    raise ValueError(f"{name} is not {parameter.shape} numbers of {parameter.dtype}")
-                parameter[...] = arrays[name]
+            for name, array in wanted.items():
+                if arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
+                    raise ValueError(f"{name} is not {array.shape} numbers of {array.dtype}")
+                array[...] = arrays[name]
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, MemoryError, RecursionError) as error:
             raise CheckpointError(f"{path} holds no network of this version: {error}") from error
         return network
 
-    def _parameters(self) -> list[tuple[Layer, str, Shape]]:
-        return [(layer, name, shape) for layer in self.layers for name, shape in layer.parameter_shapes().items()]
+    def _parameters(self) -> list[tuple[str, Layer, str, Shape]]:
+        return [
+            (number, layer, name, shape)
+            for number, layer in leaves(self.layers)
+            for name, shape in layer.parameter_shapes().items()
+        ]
+
+    def _statistics(self) -> list[tuple[str, Layer, str, Shape]]:
+        return [
+            (number, layer, name, shape)
+            for number, layer in leaves(self.layers)
+            for name, shape in layer.statistic_shapes().items()
+        ]
 
     def _bind(self) -> None:
         self.grads = np.zeros_like(self.params)
-        at = 0
-        for layer, name, shape in self._parameters():
-            end = at + math.prod(shape)
-            setattr(layer, name, self.params[at:end].reshape(shape))
-            setattr(layer, f"d{name}", self.grads[at:end].reshape(shape))
-            at = end
-        first = next((layer for layer in self.layers if layer.parameter_shapes()), None)
+        self.batch_statistics = np.zeros_like(self.statistics)
+        bind(self._parameters(), {"": self.params, "d": self.grads})
+        bind(self._statistics(), {"": self.statistics, "batch_": self.batch_statistics})
+        self._momenta = np.concatenate(
+            [np.full(math.prod(shape), layer.pace, self.params.dtype) for _, layer, _, shape in self._statistics()]
+            or [self.statistics]
+        )
+        first = next(
+            (layer for layer in self.layers if any(leaf.parameter_shapes() for _, leaf in leaves([layer]))), None
+        )
         if first:
             first.input_gradient = False
 
 
-def hyperparameters(layer: Layer) -> dict[str, Any]:
-    """The layer's spec without its name."""
-    return {key: value for key, value in layer.spec().items() if key != "layer"}
+def leaves(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[str, Layer]]:
+    """The layers that have no parts, in order, with their numbers: "2", or "2.0" for the first part of layer 2."""
+    for number, layer in enumerate(layers):
+        if layer.parts():
+            yield from leaves(layer.parts(), f"{prefix}{number}.")
+        else:
+            yield f"{prefix}{number}", layer
+
+
+def bind(arrays: list[tuple[str, Layer, str, Shape]], vectors: dict[str, Array]) -> None:
+    """Make each array an attribute of its layer: a view into each of the vectors, under its prefix and its name."""
+    at = 0
+    for _, layer, name, shape in arrays:
+        end = at + math.prod(shape)
+        for prefix, vector in vectors.items():
+            setattr(layer, f"{prefix}{name}", vector[at:end].reshape(shape))
+        at = end
 
 
 def write_arrays(path: Path, arrays: dict[str, Array]) -> None:

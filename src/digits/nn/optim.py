@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from digits.nn.pixels import Array
+from digits.nn.scratch import Array
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import numpy as np
 from digits.nn.losses import SoftmaxCrossEntropy, softmax
 from digits.nn.network import Network
 from digits.nn.optim import Optimizer
-from digits.nn.pixels import Array, Pixels
+from digits.nn.pixels import Pixels
+from digits.nn.scratch import Array
 
 T = TypeVar("T")
 
@@ -120,6 +121,8 @@ class DataParallel:
 
         results = self._workers.map(gradients, range(len(shards)))
         self._workers.map(update, range(0, self.network.count, BLOCK_PARAMETERS))
+        sizes = [shard.stop - shard.start for shard in shards]
+        self.network.observe(self._replicas[: len(shards)], sizes)
         return Result(sum(result.loss for result in results), sum(result.correct for result in results))
 
 

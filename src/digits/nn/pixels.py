@@ -7,15 +7,12 @@ that are dark in all images: they add exactly 0 to a product, and their weights 
 
 import itertools
 import math
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Shape = tuple[int, ...]
+from digits.nn.scratch import Array, Shape, thread_scratch
 
 TILE = 64  # images in one product: OpenBLAS multiplies matrices as small as these without repacking them
 TILES = 40  # that are widened at a time: few calls from Python, and floats that stay in the cache
@@ -54,7 +51,7 @@ class Pixels:
         total = np.zeros((len(dy), len(self._lit)), self.dtype)
         for rows, x in self._tiles():
             tiles = dy[:, rows].reshape(len(dy), *x.shape[:2]).transpose(1, 0, 2)
-            total += np.matmul(tiles, x, out=self._scratch("parts", (len(x), *total.shape))).sum(axis=0)
+            total += np.matmul(tiles, x, out=thread_scratch("parts", (len(x), *total.shape), self.dtype)).sum(axis=0)
         total *= 1 / 255
         out[...] = 0
         out[:, self._lit] = total
@@ -68,18 +65,6 @@ class Pixels:
             if start < stop:
                 tile = min(TILE, stop - start)
                 packed = self._bytes[start:stop]
-                x = self._scratch("x", packed.shape)
+                x = thread_scratch("pixels", packed.shape, self.dtype)
                 np.copyto(x, packed)
                 yield slice(start, stop), x.reshape((stop - start) // tile, tile, len(self._lit))
-
-    def _scratch(self, key: str, shape: Shape) -> Array:
-        """An array of this thread's own, for whichever images it is at: one that stays in the cache."""
-        size = math.prod(shape)
-        kept: Array | None = getattr(_of_thread, key, None)
-        if kept is None or kept.size < size or kept.dtype != self.dtype:
-            kept = np.empty(size, self.dtype)
-            setattr(_of_thread, key, kept)
-        return kept[:size].reshape(shape)
-
-
-_of_thread = threading.local()

@@ -1,0 +1,43 @@
+"""Arrays that are handed out again and again, so that a step allocates nothing."""
+
+import math
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+
+class Scratch:
+    """Arrays with unset values by name; asking for one again overwrites it."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, np.dtype[Any]], Array] = {}
+
+    def __call__(self, key: str, shape: Shape, dtype: Any) -> Array:
+        """An array of this shape, in C order."""
+        size, dtype = math.prod(shape), np.dtype(dtype)
+        kept = self._kept.get((key, dtype))
+        if kept is None or kept.size < size:
+            kept = self._kept[key, dtype] = np.empty(size, dtype)
+        return kept[:size].reshape(shape)
+
+    def like(self, key: str, x: Array, dtype: Any = None) -> Array:
+        """An array of x's shape whose axes lie in memory in the order of x's."""
+        order = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
+        kept = self(key, tuple(x.shape[axis] for axis in order), x.dtype if dtype is None else dtype)
+        return kept.transpose([order.index(axis) for axis in range(x.ndim)])
+
+
+_of_thread = threading.local()
+
+
+def thread_scratch(key: str, shape: Shape, dtype: Any) -> Array:
+    """An array of this thread's own, shared by whatever runs in it: one that stays in its core's cache."""
+    kept: Scratch | None = getattr(_of_thread, "kept", None)
+    if kept is None:
+        kept = _of_thread.kept = Scratch()
+    return kept(key, shape, dtype)
