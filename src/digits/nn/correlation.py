@@ -27,9 +27,9 @@ import numpy as np
 
 from digits.nn.scratch import Array, thread_scratch
 
-BLOCK_BYTES = 3 << 19  # of spread rows and products at a time: what one core has of L2 and a little of L3
+BLOCK_BYTES = 9 << 19  # of spread rows and products at a time: few enough for the caches, many for the overlap
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS multiplies without repacking
-TILE = 64  # columns of such a product
+STRIP = 32  # images at least in such a product
 PLAIN_CHANNELS = 8  # below which spreading costs more than it saves
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # small ones: rounding grows with their powers
 
@@ -55,86 +55,118 @@ class Correlation:
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = g = geometry
-        taps = math.ceil(g.kernel / g.stride)
+        self._taps = taps = math.ceil(g.kernel / g.stride)  # of the kernel's rows that one row of x meets
         ways = [ToomCook(g, m) for m in (2, 3, 4) if m + taps - 2 <= len(POINTS) and g.channels >= PLAIN_CHANNELS]
         ways = [way for way in ways if way.products * way.tiles < g.kernel * g.out_width]
         self._columns: Columns = min(ways, key=lambda way: way.products * way.tiles, default=Shifts(g))
 
+        # Which of the kernel's rows each row of y meets; for each phase, which of its rows a row of dx meets.
+        tops = [g.stride * row - g.top for row in range(g.out_height)]
+        self._forward_taps = [(max(-top, 0), min(g.height - top, g.kernel)) for top in tops]
+        self._backward_taps = [self._taps_of(phase) for phase in range(min(g.stride, g.kernel))]
+        met = {
+            g.stride * q + phase - g.top
+            for phase, taps in enumerate(self._backward_taps)
+            for q, (low, high) in enumerate(taps)
+            if low < high
+        }
+        self._unmet = sorted(set(range(g.height)) - met)
+
     def forward(self, x: Array, W: Array, y: Array, b: Array | None = None) -> None:
         """y (Ho, M, Wo, N) from x (H, C, Wd, N), W (M, k, k, C) and, if there are biases, b (M,)."""
         g, columns = self.geometry, self._columns
-        weights = columns.weights(W).reshape(columns.products, g.out_channels, -1)
+        weights = columns.weights(W)
         block = self._block_rows(x)
+        rows = self._scratch("rows", g.stride * (block - 1) + g.kernel, columns.depth, x)
         overlap = max(g.kernel - g.stride, 0)
-        rows = self._spread_scratch("spread", g.stride * (block - 1) + g.kernel, x)
         for start in range(0, g.out_height, block):
-            count = min(block, g.out_height - start)
-            fresh = 0
-            if start:
-                rows[:, :overlap] = rows[:, g.stride * block : g.stride * block + overlap]
-                fresh = overlap
-            self._spread(x, g.stride * start + fresh, rows[:, fresh : g.stride * (count - 1) + g.kernel])
-            out = columns.product_rows("products", y[start : start + count])
-            multiply(weights, windows(rows, count, g.kernel, g.stride), flat(out))
-            columns.join(out, y[start : start + count])
+            out = y[start : start + block]
+            fresh = overlap if start else 0
+            rows[:, :fresh] = rows[:, g.stride * block : g.stride * block + fresh]
+            self._spread(x, g.stride * start + fresh, rows[:, fresh : g.stride * (len(out) - 1) + g.kernel])
+            products = columns.products_of(out)
+            for first, last, low, high in runs(self._forward_taps, start, start + len(out)):
+                at = first - start
+                met = windows(rows[:, g.stride * at + low :], last - first, high - low, g.stride)
+                multiply(weights[:, :, low:high], met, products[:, at : last - start])
+            columns.join(products, out)
             if b is not None:
-                y[start : start + count] += b[:, np.newaxis, np.newaxis]
+                out += b[:, np.newaxis, np.newaxis]
 
     def backward(
         self, x: Array, W: Array, dy: Array, dW: Array, db: Array | None = None, dx: Array | None = None
     ) -> None:
         """dW (M, k, k, C), and db (M,) and dx (H, C, Wd, N) if they are wanted, from dy (Ho, M, Wo, N) and x."""
-        g, columns, s = self.geometry, self._columns, self.geometry.stride
+        g, columns = self.geometry, self._columns
         block = self._block_rows(x)
-        taps = math.ceil(g.kernel / s)  # of the kernel's rows that are s apart, so the rows of dy that an x row feels
+        before = self._taps - 1  # rows of dy, before those of a block, that its first row of dx meets
+        dproducts = self._scratch("dproducts", before + block, g.out_channels, x)
+        dweights = np.zeros((columns.products, g.kernel, columns.depth, g.out_channels), x.dtype)
         ones = np.ones(dy.shape[2] * dy.shape[3], dy.dtype)
         if db is not None:
             db[...] = 0
-        dweights = np.zeros((columns.products, g.kernel * columns.depth, g.out_channels), x.dtype)
-        backwards = []  # the weights for each phase of dx's rows: every s-th row of the kernel, from the last
         if dx is not None:
-            weights = columns.weights(W)
-            for phase in range(min(s, g.kernel)):
-                reverse = np.ascontiguousarray(weights[:, :, phase::s][:, :, ::-1].transpose(0, 3, 2, 1))
-                backwards.append(reverse.reshape(columns.products, columns.depth, -1))
-            dx[max(s * (g.out_height + taps - 1) - g.top, 0) :] = 0
-            if g.kernel < s:
-                dx[...] = 0
-        rows = self._spread_scratch("spread", s * (block - 1) + g.kernel, x)
-        drows = thread_scratch("drows", (columns.products, block, columns.depth, columns.tiles, x.shape[3]), x.dtype)
-        history = taps - 1
-        products = thread_scratch(
-            "dproducts", (columns.products, history + block, g.out_channels, columns.tiles, x.shape[3]), x.dtype
-        )
-        products[:, :history] = 0
-        for start in range(0, g.out_height + (history if dx is not None else 0), block):
-            stop = min(start + block, g.out_height + history)
-            count = max(min(stop, g.out_height) - start, 0)
+            dx[self._unmet] = 0
+            weights = self._backward_weights(W)
+        for start in range(0, g.out_height + (before if dx is not None else 0), block):
             if start:
-                products[:, :history] = products[:, block : block + history]
-            if count:
+                dproducts[:, :before] = dproducts[:, block : block + before]
+            out = dy[start : start + block]
+            if len(out):
                 if db is not None:
-                    db += np.matmul(dy[start : start + count].reshape(count, len(db), -1), ones).sum(axis=0)
-                columns.join_back(dy[start : start + count], products[:, history : history + count])
-                spread = rows[:, : s * (count - 1) + g.kernel]
-                self._spread(x, s * start, spread)
-                parts = thread_scratch("parts", (columns.products, count, *dweights.shape[1:]), x.dtype)
-                dout = flat(products[:, history : history + count])
-                np.matmul(windows(spread, count, g.kernel, s), dout.transpose(0, 1, 3, 2), out=parts)
-                for row in range(count):
-                    dweights += parts[:, row]
-            products[:, history + count : history + stop - start] = 0
-            for phase, weights in enumerate(backwards):
-                # the padded image's rows s q + phase, for q from start to stop, less those that are padding
-                first = max(start, math.ceil((g.top - phase) / s))
-                last = min(stop, math.ceil((g.top + g.height - phase) / s))
-                if first < last:
-                    own = math.ceil((g.kernel - phase) / s)
-                    seen = products[:, history + first - start - own + 1 : history + last - start]
-                    multiply(weights, windows(seen, last - first, own, 1), flat(drows[:, : last - first]))
-                    at = s * first + phase - g.top
-                    columns.spread_back(drows[:, : last - first], dx[at : at + s * (last - first - 1) + 1 : s])
-        columns.weights_back(dweights.reshape(columns.products, g.kernel, columns.depth, g.out_channels), dW)
+                    db += np.matmul(out.reshape(len(out), len(db), -1), ones).sum(axis=0)
+                columns.join_back(out, dproducts[:, before : before + len(out)])
+                self._weight_gradient(x, dproducts[:, before : before + len(out)], start, dweights)
+            if dx is not None:
+                self._input_gradient(weights, dproducts, start, dx)
+        columns.weights_back(dweights, dW)
+
+    def _weight_gradient(self, x: Array, dproducts: Array, start: int, dweights: Array) -> None:
+        """Add what the rows of dy from `start` on make of the gradient, (products, k, depth, M)."""
+        g, columns = self.geometry, self._columns
+        count = dproducts.shape[1]
+        rows = self._scratch("rows", g.stride * (count - 1) + g.kernel, columns.depth, x)
+        self._spread(x, g.stride * start, rows)
+        for first, last, low, high in runs(self._forward_taps, start, start + count):
+            at = first - start
+            met = merged(windows(rows[:, g.stride * at + low :], last - first, high - low, g.stride))
+            dout = merged(dproducts[:, at : last - start]).transpose(0, 1, 3, 2)
+            parts = thread_scratch("parts", (columns.products, last - first, met.shape[2], g.out_channels), x.dtype)
+            total = np.matmul(met, dout, out=parts).sum(axis=1)
+            dweights[:, low:high] += total.reshape(dweights[:, low:high].shape)
+
+    def _input_gradient(self, weights: list[Array], dproducts: Array, start: int, dx: Array) -> None:
+        """The rows of dx whose last row of dy is among those that `dproducts` holds from `start` on, or behind them."""
+        g, columns, s = self.geometry, self._columns, self.geometry.stride
+        before = self._taps - 1
+        stop = start + dproducts.shape[1] - before
+        for phase, phase_weights in enumerate(weights):
+            for first, last, low, high in runs(self._backward_taps[phase], start, stop):
+                at = before - len(phase_weights[0][0]) + 1 + first - start + low
+                met = windows(dproducts[:, at:], last - first, high - low, 1)
+                drows = columns.drows_of(last - first, dx)
+                multiply(phase_weights[:, :, low:high], met, columns.inner(drows))
+                at = s * first + phase - g.top
+                columns.spread_back(drows, dx[at : at + s * (last - first - 1) + 1 : s])
+
+    def _backward_weights(self, W: Array) -> list[Array]:
+        """The weights for dx's rows of each phase, (products, depth, taps, M): every s-th row of the kernel, backwards.
+
+        The padded image's rows s q + phase, for any q, meet the same rows of the kernel.
+        """
+        g, weights = self.geometry, self._columns.weights(W)
+        phases = [weights[:, :, phase :: g.stride][:, :, ::-1] for phase in range(min(g.stride, g.kernel))]
+        return [np.ascontiguousarray(phase.transpose(0, 3, 2, 1)) for phase in phases]
+
+    def _taps_of(self, phase: int) -> list[tuple[int, int]]:
+        """For each q, which of the weights above the padded image's row s q + phase meets: none if it is padding."""
+        g, taps = self.geometry, math.ceil((self.geometry.kernel - phase) / self.geometry.stride)
+        found = []
+        for q in range(g.out_height + self._taps - 1):
+            oldest = q - taps + 1  # row of dy, that the first of the weights is for
+            inside = 0 <= g.stride * q + phase - g.top < g.height
+            found.append((max(-oldest, 0), min(g.out_height - oldest, taps)) if inside else (0, 0))
+        return found
 
     def _block_rows(self, x: Array) -> int:
         """How many rows of the result to compute at a time."""
@@ -142,23 +174,19 @@ class Correlation:
         run = columns.products * columns.tiles * x.shape[3] * x.itemsize
         row = run * (g.stride * columns.depth + g.out_channels)
         fitting = (BLOCK_BYTES - run * columns.depth * (g.kernel - g.stride)) // row
-        return int(max(min(g.out_height, fitting), 2))
+        blocks = math.ceil(g.out_height / max(int(fitting), 1))
+        return math.ceil(g.out_height / blocks)
 
-    def _spread_scratch(self, key: str, rows: int, x: Array) -> Array:
+    def _scratch(self, key: str, rows: int, depth: int, x: Array) -> Array:
         columns = self._columns
-        return thread_scratch(key, (columns.products, rows, columns.depth, columns.tiles, x.shape[3]), x.dtype)
+        return thread_scratch(key, (columns.products, rows, depth, columns.tiles, x.shape[3]), x.dtype)
 
     def _spread(self, x: Array, start: int, rows: Array) -> None:
-        """Spread the padded image's rows from `start` on, as many as `rows` holds."""
-        g = self.geometry
-        first, last = start - g.top, start - g.top + rows.shape[1]
-        above, below = max(min(-first, last - first), 0), max(min(last - g.height, last - first), 0)
-        if above:
-            rows[:, :above] = 0
-        if below:
-            rows[:, rows.shape[1] - below :] = 0
-        if above + below < rows.shape[1]:
-            self._columns.spread(x[first + above : last - below], rows[:, above : rows.shape[1] - below])
+        """Spread the padded image's rows from `start` on, as many as `rows` holds and as are on the image."""
+        at = start - self.geometry.top
+        first, last = max(at, 0), min(at + rows.shape[1], len(x))
+        if first < last:
+            self._columns.spread(x[first:last], rows[:, first - at : last - at])
 
 
 class Columns(ABC):
@@ -183,12 +211,20 @@ class Columns(ABC):
     def spread(self, x: Array, rows: Array) -> None:
         """The rows of x spread."""
 
-    @abstractmethod
-    def spread_back(self, drows: Array, dx: Array) -> None:
-        """The transpose: dx (rows, C, W, N), which may be every s-th row of an image."""
+    def drows_of(self, rows: int, dx: Array) -> Array:
+        """Where the gradient of so many spread rows goes."""
+        return thread_scratch("drows", (self.products, rows, self.depth, self.tiles, dx.shape[3]), dx.dtype)
+
+    def inner(self, drows: Array) -> Array:
+        """That gradient as (products, rows, depth, tiles, N)."""
+        return drows
 
     @abstractmethod
-    def product_rows(self, key: str, y: Array) -> Array:
+    def spread_back(self, drows: Array, dx: Array) -> None:
+        """The transpose of `spread`: dx (rows, C, W, N), which may be every s-th row of an image."""
+
+    @abstractmethod
+    def products_of(self, y: Array) -> Array:
         """Where the products of the rows y (rows, M, Wo, N) go, (products, rows, M, tiles, N)."""
 
     @abstractmethod
@@ -232,7 +268,7 @@ class Shifts(Columns):
             first, last, column = self._seen(tap)
             dx[:, :, column : column + g.stride * (last - first) : g.stride] += shifted[:, tap, :, first:last]
 
-    def product_rows(self, key: str, y: Array) -> Array:
+    def products_of(self, y: Array) -> Array:
         return y[np.newaxis]
 
     def join(self, products: Array, y: Array) -> None:
@@ -257,6 +293,7 @@ class ToomCook(Columns):
         self.AT, self.G, self.BT = strided_toom_cook(m, geometry.kernel, geometry.stride)
         self.span = self.BT.shape[1]
         super().__init__(geometry, len(self.G), geometry.channels, math.ceil(geometry.out_width / m))
+        self.reach = math.ceil(self.span / self.step) - 1  # how many tiles further on a tile's columns go
         self._matrices: dict[tuple[str, Any, int, int], Array] = {}
 
     @functools.cached_property
@@ -266,21 +303,10 @@ class ToomCook(Columns):
         return runs([(max(-at, 0), min(self.geometry.width - at, self.span)) for at in starts])
 
     @functools.cached_property
-    def _pieces(self) -> list[tuple[int, int, int, int, bool]]:
-        """What of the tiles goes back to which columns: as `_reads`, and whether it is the first to go there.
-
-        A tile's columns are in pieces of one step's width, lest neighbours' pieces overlap in one addition.
-        """
-        pieces = []
-        for low in range(0, self.span, self.step):
-            high = min(low + self.step, self.span)
-            last = self.tiles - 1 if low else 0
-            for tiles, first in ((range(last, self.tiles), True), (range(last), False)):
-                starts = [self.step * tile - self.geometry.left for tile in tiles]
-                inside = [(max(-at, low), min(self.geometry.width - at, high)) for at in starts]
-                for a, b, lo, hi in runs(inside):
-                    pieces.append((tiles.start + a, tiles.start + b, lo, hi, first))
-        return pieces
+    def _writes(self) -> list[tuple[int, int, int, int]]:
+        """Steps from one to another, and which of their columns, from one to another, are on the image."""
+        starts = [self.step * step - self.geometry.left for step in range(self.tiles + self.reach)]
+        return runs([(max(-at, 0), min(self.geometry.width - at, self.step)) for at in starts])
 
     @functools.cached_property
     def _joins(self) -> list[tuple[int, int, int, int]]:
@@ -301,21 +327,29 @@ class ToomCook(Columns):
                 self._matrix("BT", x, low, high), self._tiles(x, first, last, low, high), out=out[:, :, first:last]
             )
 
-    def spread_back(self, drows: Array, dx: Array) -> None:
-        source = drows.transpose(1, 2, 3, 0, 4)
-        covered = self.step * (self.tiles - 1) + self.span - self.geometry.left
-        if covered < self.geometry.width:
-            dx[:, :, covered:] = 0
-        for first, last, low, high, fresh in self._pieces:
-            out = self._tiles(dx, first, last, low, high)
-            B = self._matrix("B", dx, low, high)
-            if fresh:
-                np.matmul(B, source[:, :, first:last], out=out)
-            else:
-                out += np.matmul(B, source[:, :, first:last], out=thread_scratch("tail", out.shape, dx.dtype))
+    def drows_of(self, rows: int, dx: Array) -> Array:
+        # A tile's products side by side, and tiles of zeros at both ends: see `spread_back`.
+        shape = (rows, self.depth, self.tiles + 2 * self.reach, self.products, dx.shape[3])
+        drows = thread_scratch("drows", shape, dx.dtype)
+        drows[:, :, : self.reach] = drows[:, :, self.reach + self.tiles :] = 0
+        return drows
 
-    def product_rows(self, key: str, y: Array) -> Array:
-        return thread_scratch(key, (self.products, *y.shape[:2], self.tiles, y.shape[3]), y.dtype)
+    def inner(self, drows: Array) -> Array:
+        return drows[:, :, self.reach : self.reach + self.tiles].transpose(3, 0, 1, 2, 4)
+
+    def spread_back(self, drows: Array, dx: Array) -> None:
+        # A column gets something from its own tile and the `reach` before: one product with all of them in a row.
+        rows, depth, _, products, images = drows.shape
+        beside = np.lib.stride_tricks.as_strided(
+            drows, (rows, depth, self.tiles + self.reach, (self.reach + 1) * products, images), drows.strides
+        )
+        for first, last, low, high in self._writes:
+            columns = tiles_of(dx, self.step * first - self.geometry.left + low, last - first, self.step, high - low)
+            np.matmul(self._matrix("beside", dx, low, high), beside[:, :, first:last], out=columns)
+        dx[:, :, self.step * (self.tiles + self.reach) - self.geometry.left :] = 0
+
+    def products_of(self, y: Array) -> Array:
+        return thread_scratch("products", (self.products, *y.shape[:2], self.tiles, y.shape[3]), y.dtype)
 
     def join(self, products: Array, y: Array) -> None:
         source = products.transpose(1, 2, 3, 0, 4)
@@ -334,10 +368,20 @@ class ToomCook(Columns):
         """The map from or to some of a tile's columns or results, in x's dtype."""
         key = (name, x.dtype, low, high)
         if key not in self._matrices:
-            columns, results = self.BT[:, low:high], self.AT[low:high]
-            matrix = {"BT": columns, "B": columns.T, "AT": results, "A": results.T}[name]
+            matrix = {
+                "BT": lambda: self.BT[:, low:high],
+                "AT": lambda: self.AT[low:high],
+                "A": lambda: self.AT[low:high].T,
+                "beside": lambda: self._beside()[low:high],
+            }[name]()
             self._matrices[key] = np.ascontiguousarray(matrix, x.dtype)
         return self._matrices[key]
+
+    def _beside(self) -> Array:
+        """What a step's columns get from the tiles `reach` before it to its own, (step, (reach + 1) n)."""
+        B = np.zeros(((self.reach + 1) * self.step, self.products))
+        B[: self.span] = self.BT.T
+        return np.hstack([B[self.step * tile : self.step * (tile + 1)] for tile in range(self.reach, -1, -1)])
 
     def _tiles(self, x: Array, first: int, last: int, low: int, high: int) -> Array:
         """The columns low to high of some tiles of x's rows, (rows, C, tiles, columns, N), as a view."""
@@ -356,48 +400,46 @@ def tiles_of(x: Array, start: int, tiles: int, step: int, width: int) -> Array:
 
 
 def windows(rows: Array, count: int, kernel: int, stride: int) -> Array:
-    """A view of rows (products, rows, depth, tiles, N) as (products, count, kernel · depth, tiles · N) windows."""
-    product, row, depth, _, image = rows.strides
-    return np.lib.stride_tricks.as_strided(
-        rows,
-        (len(rows), count, kernel * rows.shape[2], rows.shape[3] * rows.shape[4]),
-        (product, stride * row, depth, image),
-    )
+    """A view of (products, rows, depth, tiles, N): windows of rows, (products, count, kernel · depth, tiles, N)."""
+    product, row, depth, tile, image = rows.strides
+    shape = (len(rows), count, kernel * rows.shape[2], *rows.shape[3:])
+    return np.lib.stride_tricks.as_strided(rows, shape, (product, stride * row, depth, tile, image))
 
 
-def flat(products: Array) -> Array:
-    """A view (products, rows, M, tiles · N)."""
-    return products.reshape(*products.shape[:3], -1)
+def merged(rows: Array) -> Array:
+    """A view of (products, rows, depth, tiles, N) as (products, rows, depth, tiles · N)."""
+    shape = (*rows.shape[:3], rows.shape[3] * rows.shape[4])
+    return np.lib.stride_tricks.as_strided(rows, shape, (*rows.strides[:3], rows.strides[4]))
 
 
 def multiply(weights: Array, rows: Array, out: Array) -> None:
-    """weights (products, M, K) times rows (products, rows, K, L) into out (products, rows, M, L)."""
-    length = rows.shape[3]
-    tile = tile_width(length)
-    if tile < length and weights.shape[1] * weights.shape[2] * length > SMALL_PRODUCT:
-        np.matmul(weights[:, np.newaxis, np.newaxis], strips(rows, tile), out=strips(out, tile))
-    else:
-        np.matmul(weights[:, np.newaxis], rows, out=out)
+    """weights (products, M, taps, depth) times rows (products, rows, taps · depth, tiles, N) into out, likewise."""
+    products, channels, taps, depth = weights.shape
+    width = strip_width(rows.shape[4], channels * taps * depth)
+    flat = weights.reshape(products, 1, 1, 1, channels, taps * depth)
+    np.matmul(flat, strips(rows, width), out=strips(out, width))
 
 
 @functools.cache
-def tile_width(length: int) -> int:
-    """The divisor of a length that is nearest to `TILE`, or the length itself if none is near."""
-    near = [width for width in range(TILE // 2, 3 * TILE // 2 + 1, 8) if length % width == 0]
-    return min(near, key=lambda width: abs(width - TILE)) if near else length
+def strip_width(images: int, weights: int) -> int:
+    """The most images, dividing their number, whose product with so many weights is a small one, if not too few."""
+    for parts in range(1, max(images // STRIP, 1) + 1):
+        if images % parts == 0 and weights * images <= SMALL_PRODUCT * parts:
+            return images // parts
+    return images
 
 
 def strips(x: Array, width: int) -> Array:
-    """A view of (..., K, L) as (..., L / width, K, width)."""
-    *outer, row, item = x.strides
-    shape = (*x.shape[:-2], x.shape[-1] // width, x.shape[-2], width)
-    return np.lib.stride_tricks.as_strided(x, shape, (*outer, width * item, row, item))
+    """A view of (products, rows, K, tiles, N) as (products, rows, tiles, N / width, K, width)."""
+    product, row, depth, tile, image = x.strides
+    shape = (*x.shape[:2], x.shape[3], x.shape[4] // width, x.shape[2], width)
+    return np.lib.stride_tricks.as_strided(x, shape, (product, row, tile, width * image, depth, image))
 
 
-def runs(values: list[tuple[int, int]]) -> list[tuple[int, int, int, int]]:
-    """Equal neighbours together: (first, last, *value), leaving out values (low, high) that are empty."""
-    found, at = [], 0
-    for value, group in itertools.groupby(values):
+def runs(values: list[tuple[int, int]], start: int = 0, stop: int | None = None) -> list[tuple[int, int, int, int]]:
+    """Equal neighbours from start to stop together: (first, last, low, high), leaving out ranges that are empty."""
+    found, at = [], start
+    for value, group in itertools.groupby(values[start:stop]):
         last = at + len(list(group))
         if value[0] < value[1]:
             found.append((at, last, *value))
