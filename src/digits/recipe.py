@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import numpy as np
 
-from digits.augment import Deformation
+from digits.augment import Augmentation
 from digits.errors import DigitsError
 from digits.nn import LAYERS, OPTIMIZERS, AdamW, Network, Optimizer, Schedule, SoftmaxCrossEntropy, layer_of
 
@@ -56,7 +56,7 @@ class Recipe:
     optimizer: Optimizer = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=Schedule)
     loss: SoftmaxCrossEntropy = field(default_factory=SoftmaxCrossEntropy)
-    augment: Deformation = field(default_factory=Deformation)
+    augment: Augmentation = field(default_factory=Augmentation)
 
     def build(self, dtype: Any = np.float32) -> Network:
         """The recipe's network, its parameters not drawn yet. Raises DigitsError if the layers don't fit together."""
@@ -118,7 +118,7 @@ def from_table(table: dict[str, Any], where: str) -> Recipe:
         optimizer=_dataclass(kind, optimizer, f"{where}, [optimizer]"),
         schedule=_dataclass(Schedule, _table(table, "schedule", where), f"{where}, [schedule]"),
         loss=_dataclass(SoftmaxCrossEntropy, _table(table, "loss", where), f"{where}, [loss]"),
-        augment=_dataclass(Deformation, _table(table, "augment", where), f"{where}, [augment]"),
+        augment=_dataclass(Augmentation, _table(table, "augment", where), f"{where}, [augment]"),
     )
     recipe.build()
     return recipe

@@ -21,7 +21,7 @@ FONTS = (
 GLYPH = 80  # pixels, the side of a drawn digit's image
 DIGIT = 20  # pixels of 28, the height of a digit, as in the competition
 SHAPES = Deformation(rotate=15, shear=15, scale=0.15, shift=0.06, elastic=0.6, smooth=4.0)
-CHUNK = 500
+CHUNK = 50  # digits that are drawn at a time
 
 
 def write_sample(folder: Path, train_images: int = 5_000, test_images: int = 1_000, seed: int = 0) -> None:

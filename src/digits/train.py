@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digits.augment import deform
+from digits.augment import augment
 from digits.errors import DigitsError
 from digits.files import write_whole
 from digits.nn import Array, CheckpointError, DataParallel, Dense, Flatten, Pixels, Workers, read_arrays, write_arrays
 from digits.predict import network_input, predict
-from digits.recipe import Recipe
+from digits.recipe import CLASSES, Recipe
 from digits.stats import Score
 
 Images = NDArray[np.uint8]
@@ -46,8 +46,8 @@ class Record:
     """A line of log.jsonl: where the training stands at the end of an epoch.
 
     `loss` and `train_accuracy` are means over the epoch's images as they were trained on, before each step's update
-    and with dropout; the dev figures are of the weights as they are now, None without a dev split. `seconds` is the
-    time trained so far.
+    and with dropout; of a mixed image the label is the one with the larger share. The dev figures are of the weights as
+    they are now, None without a dev split. `seconds` is the time trained so far.
     """
 
     step: int
@@ -182,13 +182,11 @@ class Training:
         batch = self._order[rows]
         step = self.step
 
-        def load(shard: int, part: slice) -> tuple[Array, Labels, np.random.Generator]:
+        def load(shard: int, part: slice) -> tuple[Array, Array, np.random.Generator]:
             chosen = batch[part]
             rng = generator(self.seed, STEP, step, shard)
-            images = self._images[chosen]
-            if not self.recipe.augment.none:
-                images = deform(images, rng, self.recipe.augment)
-            return network_input(images), self._labels[chosen], rng
+            images, labels = augment(self._images[chosen], self._labels[chosen], rng, self.recipe.augment, CLASSES)
+            return network_input(images), labels, rng
 
         return load
 

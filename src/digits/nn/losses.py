@@ -16,10 +16,10 @@ def softmax(logits: Array) -> Array:
 
 @dataclass
 class SoftmaxCrossEntropy:
-    """L = the sum over N of -t · log softmax(z)      z: (N, K)   labels: (N,) integers below K
+    """L = the sum over N of -t · log softmax(z)      z: (N, K)   labels: (N,) integers below K, or targets (N, K)
 
-    The target t is (1 - s) at the label plus s / K everywhere, s being the label smoothing (Szegedy et al. 2016,
-    arXiv 1512.00567). dL/dz = softmax(z) - t.
+    The target t is 1 - s of the label's one-hot vector, or of the target given, plus s / K everywhere, s being the
+    label smoothing (Szegedy et al. 2016, arXiv 1512.00567). dL/dz = softmax(z) - t.
     """
 
     label_smoothing: float = 0.0
@@ -29,15 +29,19 @@ class SoftmaxCrossEntropy:
             raise ValueError(f"label_smoothing must be at least 0 and less than 1, not {self.label_smoothing}")
 
     def forward(self, logits: Array, labels: Array) -> tuple[float, int]:
-        """The loss, summed over the N images, and how many of them have the largest logit at their label."""
+        """The loss, summed over the N images, and how many of them have the largest logit at their label.
+
+        Where `labels` are targets (N, K), each row adding up to 1, the label is where the target is largest.
+        """
         self.labels = labels
         self.images = np.arange(len(labels))
         z = np.ascontiguousarray(logits.T)  # classes first: NumPy is quickest at reducing over the first axis
         z = z - z.max(axis=0)
-        at_label = z[labels, self.images]
+        soft = labels.ndim == 2
+        at_label = z[labels.argmax(axis=1) if soft else labels, self.images]
         correct = int(np.count_nonzero(at_label >= 0))
         s = self.label_smoothing
-        loss = -(1 - s) * float(at_label.sum())
+        loss = -(1 - s) * float((labels.T * z if soft else at_label).sum())
         if s:
             loss -= s * float(z.mean(axis=0).sum())
         np.exp(z, out=z)
@@ -49,7 +53,10 @@ class SoftmaxCrossEntropy:
     def backward(self, batch: int) -> Array:
         """dL/dz / batch, (N, K): `batch` is the size of the whole batch of which these N images are a shard."""
         dz: Array = self.p
-        dz[self.labels, self.images] -= 1 - self.label_smoothing
+        if self.labels.ndim == 2:
+            dz -= (1 - self.label_smoothing) * self.labels.T
+        else:
+            dz[self.labels, self.images] -= 1 - self.label_smoothing
         if self.label_smoothing:
             dz -= self.label_smoothing / len(dz)
         dz /= batch
