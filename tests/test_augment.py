@@ -1,235 +1,256 @@
-"""Deformed images: what is moved is where it should be, and the random amounts are what they say."""
+"""Augmented images: parts are erased and images mixed as is said of them, and labels become shares of the classes."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from digits.augment import Deformation, deform, look_up, places
+from digits.augment import Augmentation, augment, cutmix, erase, mixup, rectangles
 from digits.data import Data
+from digits.deform import deform
 
-MIDDLE = 13.5  # of 28 pixels
-
-
-class Largest:
-    """A generator that draws the upper limit of everything."""
-
-    def uniform(self, low: float, high: float, size: tuple[int, ...]) -> Any:
-        return np.full(size, high)
+SHAPES = {"rotate": 10.0, "shear": 5.0, "scale": 0.1, "shift": 0.1, "perspective": 0.1, "elastic": 1.0}
+ALL = Augmentation(**SHAPES, erase=0.5, mixup=0.5, cutmix=1.0)
 
 
-def dot(row: int, column: int, side: int = 28) -> Any:
-    """An image of one lit square of two by two pixels around that place, from the middle."""
-    image = np.zeros((1, side, side), np.uint8)
-    top, left = row + side // 2 - 1, column + side // 2 - 1
-    image[0, top : top + 2, left : left + 2] = 200
-    return image
+def shades(count: int, side: int = 28) -> Any:
+    """Images (side, side, count) of one grey each: image n is n + 1 everywhere."""
+    return np.ones((side, side, 1), np.uint8) * np.arange(1, count + 1, dtype=np.uint8)
 
 
-def whereabouts(image: Any) -> tuple[float, float]:
-    """The centre of mass of an image, from the middle."""
-    axis = np.arange(len(image)) - (len(image) - 1) / 2
-    ink = image.astype(float) / image.sum()
-    return float(ink.sum(axis=1) @ axis), float(ink.sum(axis=0) @ axis)
+class Drawing:
+    """A generator that draws given amounts in turn, whatever it is asked for."""
+
+    def __init__(self, *amounts: Any) -> None:
+        self.amounts = list(amounts)
+
+    def next(self, *_: Any) -> Any:
+        return np.array(self.amounts.pop(0))
+
+    random = uniform = beta = permutation = next
+
+
+def test_nothing_to_do_gives_back_what_came(sample_data: Data) -> None:
+    images, labels = sample_data.images[:5], sample_data.labels[:5]
+    seen, targets = augment(images, labels, Drawing(), Augmentation())  # type: ignore[arg-type]
+    assert seen is images
+    assert targets is labels
+
+
+def test_shapes_alone_are_a_deformation_and_labels_stay(sample_data: Data) -> None:
+    images, labels = sample_data.images[:20], sample_data.labels[:20]
+    by = Augmentation(**SHAPES)
+    seen, targets = augment(images, labels, np.random.default_rng(0), by)
+    np.testing.assert_array_equal(seen, deform(images, np.random.default_rng(0), by))
+    assert targets is labels
 
 
 @pytest.mark.parametrize(
-    ("by", "wanted"),
-    [
-        (Deformation(), (4, -5)),
-        # The places where a pixel looks move down and right by a quarter of 28: what it shows moves up and left.
-        (Deformation(shift=0.25), (-3, -12)),
-        # The pixel at (y, x) looks at (-x, y), so what is at (r, c) is seen at (c, -r).
-        (Deformation(rotate=90), (-5, -4)),
-        (Deformation(rotate=180), (-4, 5)),
-        (Deformation(scale=0.5), (6, -7.5)),
-        # The pixel at (y, x) looks at (y, x + y).
-        (Deformation(shear=45), (4, -9)),
-    ],
-    ids=str,
+    "by", [ALL, Augmentation(erase=1.0), Augmentation(mixup=1.0), Augmentation(cutmix=1.0)], ids=["all", *"emc"]
 )
-def test_what_is_in_an_image_is_moved(by: Deformation, wanted: tuple[float, float]) -> None:
-    for points in (1, 2):
-        moved = deform(dot(4, -5), Largest(), by, points=points)[0]  # type: ignore[arg-type]
-        assert whereabouts(moved) == pytest.approx(wanted, abs=0.1)
+def test_the_same_generator_makes_the_same_of_images_that_stay_as_they_are(by: Augmentation, sample_data: Data) -> None:
+    images, labels = sample_data.images[:20], sample_data.labels[:20]
+    first, second, other = (augment(images, labels, np.random.default_rng(seed), by) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[1], second[1])
+    assert (first[0] != other[0]).any()
+    np.testing.assert_array_equal(images, sample_data.images[:20])
+    assert first[0].shape == (20, 28, 28)
+    assert first[0].dtype == np.uint8
+    assert first[0].transpose(1, 2, 0).flags.c_contiguous  # innermost in memory
 
 
-def test_shape_and_size_are_kept_or_changed_as_the_deformation_says() -> None:
-    image = np.zeros((1, 28, 28), np.uint8)
-    image[0, 10:18, 12:16] = 250  # 8 by 4
-    rng: Any = Largest()
-    ink = float(image.sum())
-    assert deform(image, rng, Deformation(rotate=30), side=28).sum() == pytest.approx(ink, rel=0.02)
-    assert deform(image, rng, Deformation(shear=20), side=28).sum() == pytest.approx(ink, rel=0.02)
-    assert deform(image, rng, Deformation(scale=0.5), side=28).sum() == pytest.approx(1.5**2 * ink, rel=0.02)
-    assert deform(image, rng, Deformation(), side=28, zoom=2).sum() == pytest.approx(ink / 4, rel=0.02)
-    rotated = deform(image, rng, Deformation(rotate=90), side=28)[0] > 125
-    assert (rotated.any(axis=1).sum(), rotated.any(axis=0).sum()) == (4, 8)
+def test_rectangles_by_hand() -> None:
+    inside = rectangles(np.array([[0, 1], [1, 2]]), np.array([[2, 1], [3, 3]]), 3, 4)
+    np.testing.assert_array_equal(inside[..., 0], [[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]])
+    assert not inside[..., 1].any()  # from row 1 up to row 1 there is none
 
 
-def test_no_deformation_leaves_images_as_they_are(sample_data: Data) -> None:
-    images = sample_data.images[:50]
-    np.testing.assert_array_equal(deform(images, np.random.default_rng(0), Deformation()), images)
+def test_erasing_by_hand() -> None:
+    images = shades(3, 10)
+    rng: Any = Drawing(
+        [0.3, 0.7, 0.3],  # the first and the third are below 0.5
+        [0.2, 0.2, 0.36],  # areas
+        [-1.0, 0.0, 0.0],  # 0.3 ** -1 is a height of 3.33 times the width, 1 a square
+        [[0.99, 0, 0.5], [0.3, 0, 0.5]],
+    )
+    erase(images, rng, Augmentation(erase=0.5))
+    # √(0.2 / 0.3) 10 = 8.16 by √(0.2 · 0.3) 10 = 2.45; 0.99 (10 - 8 + 1) = 2.97 and 0.3 (10 - 2 + 1) = 2.7
+    wanted = shades(3, 10)
+    wanted[2:10, 2:4, 0] = 0
+    wanted[2:8, 2:8, 2] = 0  # 0.5 (10 - 6 + 1) = 2.5
+    np.testing.assert_array_equal(images, wanted)
 
 
-def test_points_in_a_pixel_are_averaged(sample_data: Data) -> None:
-    images = sample_data.images[:50]
-    # Along each axis a pixel is the mean of two points, a quarter of a pixel to both sides of its middle.
-    blurred = images.astype(float)
-    for axis in (1, 2):
-        wide = np.pad(blurred, [(1, 1) if axis == this else (0, 0) for this in range(3)])
-        before, at, after = (np.take(wide, range(start, start + 28), axis) for start in (0, 1, 2))
-        blurred = before / 8 + at * 3 / 4 + after / 8
-    np.testing.assert_allclose(deform(images, np.random.default_rng(0), Deformation(), points=2), blurred, atol=0.51)
+@pytest.mark.parametrize(("least", "most"), [(0.02, 0.2), (0.3, 0.3), (0.5, 1.0), (1e-6, 1e-5)])
+def test_erased_rectangles_are_whole_and_have_the_areas_that_they_should(least: float, most: float) -> None:
+    count, probability = 4000, 0.6
+    images = np.ones((28, 28, count), np.uint8)
+    by = Augmentation(erase=probability, erase_least=least, erase_most=most)
+    erase(images, np.random.default_rng(0), by)
+    gone = images == 0
+    rows, columns = gone.any(axis=1), gone.any(axis=0)
+    area = gone.sum(axis=(0, 1))
+    heights, widths = rows.sum(axis=0), columns.sum(axis=0)
+    np.testing.assert_array_equal(area, heights * widths)  # a rectangle, and in one piece
+    for lines in (rows, columns):
+        assert (np.diff(lines.astype(int), axis=0) == 1).sum(axis=0).max() <= 1
+    chosen = area > 0
+    assert chosen.mean() == pytest.approx(probability, abs=5 * np.sqrt(0.24 / count))
+    # Height and width are rounded by up to half a pixel, and a pixel at least.
+    sides = 28 * np.sqrt(most / 0.3), 28 * np.sqrt(least * 0.3)
+    assert heights.max() <= max(1, min(28, sides[0] + 0.5))
+    assert heights[chosen].min() >= max(1, sides[1] - 0.5)
+    mean = max((least + most) / 2, 1 / 784)
+    assert area[chosen].mean() / 784 == pytest.approx(mean, rel=0.03)
+    # Tall or wide alike, and anywhere alike.
+    assert abs((heights > widths).mean() - (widths > heights).mean()) < 0.05
+    often = gone.mean(axis=2)
+    np.testing.assert_allclose(often, often[::-1], atol=0.08)
+    np.testing.assert_allclose(often, often[:, ::-1], atol=0.08)
 
 
-def test_a_pixel_of_two_by_two_pixels_is_their_mean() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (5, 20, 20), dtype=np.uint8)
-    means = images.reshape(5, 10, 2, 10, 2).mean(axis=(2, 4))
-    for points in (1, 2):
-        halved = deform(images, np.random.default_rng(0), Deformation(), side=10, zoom=2, points=points)
-        np.testing.assert_allclose(halved, means, atol=0.51)
+def test_mixup_by_hand() -> None:
+    images = np.array([[[200, 0, 101]], [[0, 255, 7]]], np.uint8)
+    stays = mixup(images, np.array([1, 2, 2]), Drawing([0.75, 0.2, 0.5]), 1.0)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(stays, [0.75, 0.2, 0.5])
+    # 0.75 · 200;  0.8 · 101 = 80.8;  itself  |  0.25 · 255 = 63.75;  0.2 · 255 + 0.8 · 7 = 56.6;  itself
+    np.testing.assert_array_equal(images, [[[150, 81, 101]], [[64, 57, 7]]])
 
 
-def test_beyond_the_border_all_is_dark() -> None:
-    lit = np.full((1, 28, 28), 255, np.uint8)
-    shifted = deform(lit, Largest(), Deformation(shift=0.25), side=28)[0]  # type: ignore[arg-type]
-    assert (shifted[:20, :20] == 255).sum() > 19 * 19
-    assert not shifted[22:].any()
-    assert not shifted[:, 22:].any()
-    gone = deform(lit, Largest(), Deformation(shift=0.99), side=28)[0]  # type: ignore[arg-type]
-    assert not gone[1:].any()
-    assert not gone[:, 1:].any()
+def test_cutmix_by_hand() -> None:
+    images = shades(3, 10)
+    rng: Any = Drawing([0.64, 0.75, 1.0], [[0.5, 0.1, 0.5], [0.5, 0.9, 0.5]])
+    stays = cutmix(images, np.array([1, 2, 0]), rng, 1.0)
+    wanted = shades(3, 10)
+    wanted[2:8, 2:8, 0] = 2  # √0.36 10 = 6
+    wanted[0:4, 6:10, 1] = 3  # √0.25 10 = 5 around (1, 9): from -1.5 to 3.5, and from 6.5 to 11.5
+    np.testing.assert_array_equal(images, wanted)
+    # 6 · 6 of the first's pixels are the second's, 4 · 4 of the second's the third's, and none of the third's
+    np.testing.assert_allclose(stays, [0.64, 0.84, 1.0], rtol=1e-12)
 
 
-def test_looking_between_pixels_by_hand() -> None:
-    image = np.array([[[0, 10], [20, 30]]], np.uint8)
-    rows = np.array([[[0, 0.5, 1, 0.25, -0.5, 1.5, -1, 9, 0, -9]]], np.float32)
-    columns = np.array([[[0, 0.5, 1, 0, 1, 1, 1, 9, 1.75, 0.5]]], np.float32)
-    # (0 + 10 + 20 + 30) / 4;  a quarter of the way from 0 to 20;  halfway from 0 outside to 10, from 30 to 0 outside
-    wanted = [[[0, 15, 30, 5, 5, 15, 0, 0, 2.5, 0]]]
-    np.testing.assert_allclose(look_up(image, rows, columns), wanted, atol=1e-5)
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
+def test_targets_are_the_shares_of_the_pixels(mixing: str) -> None:
+    count = 60
+    images = np.ascontiguousarray(shades(count).transpose(2, 0, 1))
+    labels = np.random.default_rng(1).integers(0, 10, count)
+    seen, targets = augment(images, labels, np.random.default_rng(0), Augmentation(**{mixing: 1.0}))
+    assert targets.shape == (count, 10)
+    assert targets.dtype == np.float32
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
+    partners = np.random.default_rng(0).permutation(count)
+    assert (np.count_nonzero(targets, axis=1) <= 2).all()
+    for n in range(count):
+        if labels[n] == labels[partners[n]]:
+            assert targets[n, labels[n]] == 1
+        elif mixing == "cutmix":
+            assert targets[n, labels[n]] == pytest.approx((seen[n] == n + 1).mean(), abs=1e-6)
+            assert targets[n, labels[partners[n]]] == pytest.approx((seen[n] == partners[n] + 1).mean(), abs=1e-6)
+        else:
+            mean = targets[n, labels[n]] * (n + 1) + targets[n, labels[partners[n]]] * (partners[n] + 1)
+            assert (np.abs(seen[n] - mean) <= 0.501).all()
 
 
-def plain_look_up(image: Any, row: float, column: float) -> float:
-    """The bilinear sum over the four pixels around a place, one by one."""
-    total = 0.0
-    for r in (int(np.floor(row)), int(np.floor(row)) + 1):
-        for c in (int(np.floor(column)), int(np.floor(column)) + 1):
-            if 0 <= r < image.shape[0] and 0 <= c < image.shape[1]:
-                total += float(image[r, c]) * (1 - abs(row - r)) * (1 - abs(column - c))
-    return total
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
+def test_how_much_stays_has_the_beta_distribution(alpha: float) -> None:
+    count = 20_000
+    partners, rng = np.arange(count), np.random.default_rng(0)
+    stays = mixup(np.zeros((2, 2, count), np.uint8), partners, rng, alpha)
+    # Its variance is 1 / (4 (2 alpha + 1)).
+    deviation = 0.5 / np.sqrt(2 * alpha + 1)
+    assert stays.mean() == pytest.approx(0.5, abs=5 * deviation / np.sqrt(count))
+    assert stays.std() == pytest.approx(deviation, rel=0.03)
+    # A rectangle that is cut off at the border leaves more than that: never less.
+    images = np.zeros((28, 28, count), np.uint8)
+    more = cutmix(images, partners, rng, alpha)
+    assert 0.5 < more.mean() < 0.85
+    assert more.min() >= 0
+    assert more.max() <= 1
 
 
-@settings(deadline=None)
-@given(
-    height=st.integers(1, 6),
-    width=st.integers(1, 6),
-    at=st.lists(st.tuples(st.floats(-8, 8, width=32), st.floats(-8, 8, width=32)), min_size=1, max_size=5),
-)
-def test_looking_anywhere_is_a_weighted_mean_of_four_pixels(
-    height: int, width: int, at: list[tuple[float, float]]
-) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (3, height, width), dtype=np.uint8)
-    rows, columns = (np.tile(np.float32(axis), (3, 1, 1)) for axis in zip(*at, strict=True))
-    wanted = [[[plain_look_up(image, *place) for place in at]] for image in images]
-    np.testing.assert_allclose(look_up(images, rows, columns), wanted, atol=2e-3)
+def test_a_rectangle_is_pasted_anywhere_alike() -> None:
+    count = 4000
+    images = np.repeat(np.arange(2, dtype=np.uint8), count // 2) * np.ones((28, 28, 1), np.uint8)
+    pasted = images.copy()
+    cutmix(pasted, np.arange(count)[::-1], np.random.default_rng(0), 1.0)
+    often = (pasted != images).mean(axis=2)
+    np.testing.assert_allclose(often, often[::-1], atol=0.06)
+    np.testing.assert_allclose(often, often[:, ::-1], atol=0.06)
+    np.testing.assert_allclose(often, often.T, atol=0.06)
 
 
-EVERYTHING = Deformation(rotate=15, shear=15, scale=0.15, shift=0.1, elastic=1.0, smooth=4.0)
+def test_where_both_are_set_each_shard_draws_one_of_them_evenly() -> None:
+    images = np.zeros((8, 28, 28), np.uint8)
+    images[4:] = 200
+    labels, cut = np.repeat([0, 1], 4), 0
+    for seed in range(400):
+        seen, _ = augment(images, labels, np.random.default_rng(seed), Augmentation(mixup=5.0, cutmix=5.0))
+        greys = set(np.unique(seen)) - {0, 200}
+        assert not greys or all(len(np.unique(image)) == 1 for image in seen)  # all of the shard by the same one
+        cut += not greys
+    assert 160 < cut < 240  # 4 standard deviations
 
 
-def test_the_same_generator_draws_the_same_images(sample_data: Data) -> None:
-    images = sample_data.images[:20]
-    first, second, other = (deform(images, np.random.default_rng(seed), EVERYTHING, side=28) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first, second)
-    assert (first != other).any(axis=(1, 2)).all()
+def test_parts_are_erased_after_deforming_and_before_mixing() -> None:
+    images = np.full((2, 28, 28), 200, np.uint8)
+    by = Augmentation(erase=1.0, erase_least=1.0, erase_most=1.0, mixup=1.0)
+    seen, _ = augment(images, np.array([3, 4]), np.random.default_rng(0), by)
+    assert not seen.any()
 
 
-def test_each_image_draws_its_own_amounts() -> None:
-    images = np.repeat(dot(0, 0), 50, axis=0)
-    deformed = deform(images, np.random.default_rng(0), EVERYTHING, side=28)
-    assert len({image.tobytes() for image in deformed}) == 50
+def test_an_image_alone_is_mixed_with_itself() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, 28, 28), dtype=np.uint8)
+    for by in (Augmentation(mixup=1.0), Augmentation(cutmix=1.0)):
+        seen, targets = augment(image, np.array([7]), np.random.default_rng(0), by)
+        np.testing.assert_array_equal(seen, image)
+        np.testing.assert_array_equal(targets, np.eye(10)[[7]])
 
 
-@pytest.mark.parametrize(("side", "shape"), [(28, (28, 28)), (28, (80, 80)), (14, (28, 20)), (7, (5, 9))])
-def test_the_result_is_a_square_of_bytes(side: int, shape: tuple[int, int]) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
-    given_images = images.copy()
-    deformed = deform(images, np.random.default_rng(0), EVERYTHING, side=side, zoom=2.0, points=3)
-    assert deformed.shape == (3, side, side)
-    assert deformed.dtype == np.uint8
-    np.testing.assert_array_equal(images, given_images)
-
-
-def test_amounts_are_drawn_evenly_between_the_limits() -> None:
-    rows, columns = places(4000, np.random.default_rng(0), Deformation(shift=0.1), side=28)
-    y = np.arange(28) - MIDDLE
-    down, right = rows - y[:, np.newaxis], columns - y[np.newaxis, :]
-    for moved in (down, right):
-        assert np.ptp(moved, axis=(1, 2)).max() < 1e-4  # an image moves as a whole
-        assert np.abs(moved).max() <= 2.8 + 1e-4
-        assert moved[:, 0, 0].std() == pytest.approx(2.8 / np.sqrt(3), rel=0.05)
-        assert abs(moved.mean()) < 5 * 2.8 / np.sqrt(3 * 4000)
-    assert abs(np.corrcoef(down[:, 0, 0], right[:, 0, 0])[0, 1]) < 0.08
-
-
-def test_height_and_width_are_scaled_each_by_its_own_amount() -> None:
-    rows, columns = places(4000, np.random.default_rng(0), Deformation(scale=0.2), side=28)
-    tall, wide = MIDDLE / rows[:, -1, -1], MIDDLE / columns[:, -1, -1]
-    for scale in (tall, wide):
-        assert 0.8 <= scale.min() < 0.81 < 1.19 < scale.max() <= 1.2
-        assert scale.std() == pytest.approx(0.2 / np.sqrt(3), rel=0.05)
-    assert abs(np.corrcoef(tall, wide)[0, 1]) < 0.08
-
-
-@pytest.mark.parametrize(("side", "finer"), [(28, 1), (56, 2)])
-def test_an_elastic_deformation_is_as_large_and_as_smooth_as_it_says(side: int, finer: int) -> None:
-    elastic, smooth, count = 1.5, 3.0, 1000
-    by = Deformation(elastic=elastic, smooth=smooth)
-    rows, columns = places(count, np.random.default_rng(0), by, side=side)
-    assert rows.dtype == columns.dtype == np.float32
-    y = (np.arange(side) - (side - 1) / 2).astype(np.float32)
-    # In pixels of 28, whatever the side. The errors of a thousand images' deviations are 2.2%.
-    down, right = (rows - y[:, np.newaxis]) / finer, (columns - y[np.newaxis, :]) / finer
-    for moved in (down, right):
-        deviation = moved.std(axis=0)
-        assert deviation.mean() == pytest.approx(elastic, rel=0.02)
-        assert np.abs(deviation / elastic - 1).max() < 0.15  # at the border as in the middle
-        assert np.abs(moved.mean(axis=0)).max() < 5 * elastic / np.sqrt(count)
-        # White noise smoothed by a Gaussian of deviation s has the correlation exp(-d² / 4s²) at the distance d.
-        middle = side // 2
-        for distance in (1, 3, 6):
-            near = moved[:, middle, middle], moved[:, middle, middle + distance * finer]
-            down_by = moved[:, middle, middle], moved[:, middle + distance * finer, middle]
-            for pair in (near, down_by):
-                wanted = np.exp(-(distance**2) / (4 * smooth**2))
-                assert np.corrcoef(*pair)[0, 1] == pytest.approx(wanted, abs=0.1)
-    assert abs(np.corrcoef(down[:, 5, 5], right[:, 5, 5])[0, 1]) < 0.16
+@pytest.mark.parametrize("by", [Augmentation(**SHAPES, erase=0.5, mixup=1.0), Augmentation(erase=1.0, cutmix=1.0)])
+def test_the_second_time_it_allocates_hardly_more_than_it_returns(by: Augmentation, sample_data: Data) -> None:
+    images, labels, rng = sample_data.images[:64], sample_data.labels[:64], np.random.default_rng(0)
+    augment(images, labels, rng, by)
+    tracemalloc.start()
+    try:
+        made: Any = augment(images, labels, rng, by)
+        left, peak = tracemalloc.get_traced_memory()
+        for _ in range(5):
+            made = augment(images, labels, rng, by)
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    size = sum(array.nbytes for array in made)
+    assert left < 1.2 * size
+    assert peak < 3 * size  # where to erase and to paste is a byte a pixel; one array of floats would be four
+    assert grown < left + 5000
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"erase": -0.1}, "erase must be from 0 to 1, not -0.1"),
+        ({"erase": 1.1}, "erase must be from 0 to 1, not 1.1"),
+        ({"erase": float("nan")}, "erase must be from 0 to 1"),
+        ({"erase_least": 0.0}, "erase_least must be greater than 0, at most erase_most, and that at most 1, not 0.0"),
+        ({"erase_least": 0.3}, "and that at most 1, not 0.3 and 0.2"),
+        ({"erase_most": 1.5}, "and that at most 1, not 0.02 and 1.5"),
+        ({"mixup": -1.0}, "mixup must be at least 0, not -1"),
+        ({"mixup": float("inf")}, "mixup must be at least 0, not inf"),
+        ({"cutmix": float("nan")}, "cutmix must be at least 0, not nan"),
         ({"rotate": -1.0}, "rotate must be at least 0 and less than 360, not -1"),
-        ({"shear": 90.0}, "shear must be at least 0 and less than 90"),
-        ({"scale": 1.0}, "scale must be at least 0 and less than 1"),
-        ({"shift": 1.5}, "shift must be at least 0 and less than 1"),
-        ({"elastic": float("nan")}, "elastic must be at least 0"),
-        ({"elastic": float("inf")}, "elastic must be at least 0"),
-        ({"smooth": 0.0}, "smooth must be greater than 0"),
-        ({"smooth": float("inf")}, "smooth must be greater than 0"),
     ],
 )
-def test_a_deformation_that_makes_no_sense_is_refused(values: dict[str, float], message: str) -> None:
+def test_an_augmentation_that_makes_no_sense_is_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Deformation(**values)
+        Augmentation(**values)
 
 
-def test_a_deformation_knows_whether_it_does_anything() -> None:
-    assert Deformation().none
-    assert Deformation(smooth=9.0).none
-    for name in ("rotate", "shear", "scale", "shift", "elastic"):
-        assert not Deformation(**{name: 0.1}).none
+def test_an_augmentation_knows_whether_it_does_anything() -> None:
+    assert Augmentation().none
+    assert Augmentation(smooth=9.0, erase_least=0.1, erase_most=0.9).none
+    for name in ("rotate", "perspective", "elastic", "erase", "mixup", "cutmix"):
+        some = Augmentation(**{name: 0.1})
+        assert not some.none
+        assert some.mixes == (name in ("mixup", "cutmix"))

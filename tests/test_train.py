@@ -108,7 +108,7 @@ def test_other_seeds_give_other_weights_order_and_dropout(start: Start) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [20, "all"])
-@pytest.mark.parametrize("augment", [{}, {"rotate": 10, "elastic": 0.5}])
+@pytest.mark.parametrize("augment", [{}, {"rotate": 10, "elastic": 0.5}, {"erase": 0.5, "mixup": 0.3, "cutmix": 1}])
 def test_any_number_of_threads_gives_the_same_training(
     start: Start, batch_size: int | str, augment: dict[str, float], tmp_path: Path
 ) -> None:

@@ -103,7 +103,7 @@ def test_a_git_that_never_answers_is_given_up(committed: Path, monkeypatch: pyte
     ("name", "decides"),
     [
         *((name, True) for name in ("nn/layers.py", "train.py", "predict.py", "augment.py", "split.py", "recipe.py")),
-        *((name, True) for name in ("table.py", "nn/new.py")),
+        *((name, True) for name in ("deform.py", "table.py", "nn/new.py")),
         *((name, False) for name in ("cli.py", "plots.py", "display.py", "kaggle_client.py", "recipes/mlp.toml")),
     ],
 )

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from digits.augment import Deformation, deform
 from digits.data import SAMPLE_SUBMISSION, TEST, TRAIN, mark_sample, marked
+from digits.deform import Deformation, deform
 from digits.errors import DigitsError
 from digits.files import make_folder, write_whole
 from digits.submission import HEADER

@@ -45,6 +45,69 @@ def test_smoothed_cross_entropy_by_hand() -> None:
     np.testing.assert_allclose(function.backward(2), wanted, rtol=1e-13)
 
 
+# The first image is 3 parts the last class and 1 part the first; the second is mostly the middle one.
+TARGETS = np.array([[0.25, 0, 0.75], [0.3, 0.5, 0.2]])
+
+
+def test_cross_entropy_with_targets_by_hand() -> None:
+    loss, correct = (function := SoftmaxCrossEntropy()).forward(LOGITS, TARGETS)
+    first = 0.25 * LOG(8) + 0.75 * LOG(8 / 5)
+    second = 0.3 * LOG(2) + 0.5 * LOG(8 / 3) + 0.2 * LOG(8)
+    assert loss == pytest.approx(first + second, rel=1e-14)
+    assert correct == 1  # the first: the second's largest logit is at 0, its largest target at 1
+    # softmax - target: 1/8 - 1/4, 2/8 - 0, 5/8 - 3/4; 0.5 - 0.3, 0.375 - 0.5, 0.125 - 0.2
+    wanted = np.array([[-0.125, 0.25, -0.125], [0.2, -0.125, -0.075]]) / 2
+    np.testing.assert_allclose(function.backward(2), wanted, rtol=1e-13)
+
+
+def test_smoothed_cross_entropy_with_targets_by_hand() -> None:
+    loss, correct = (function := SoftmaxCrossEntropy(0.3)).forward(LOGITS, TARGETS)
+    # 0.7 of the targets and 0.1 everywhere: (0.275, 0.1, 0.625) and (0.31, 0.45, 0.24)
+    first = 0.275 * LOG(8) + 0.1 * LOG(4) + 0.625 * LOG(8 / 5)
+    second = 0.31 * LOG(2) + 0.45 * LOG(8 / 3) + 0.24 * LOG(8)
+    assert loss == pytest.approx(first + second, rel=1e-14)
+    assert correct == 1
+    wanted = np.array([[-0.15, 0.15, 0], [0.19, -0.075, -0.115]]) / 2
+    np.testing.assert_allclose(function.backward(2), wanted, rtol=1e-13, atol=1e-16)
+
+
+@smoothings
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_targets_that_are_one_hot_are_labels(smoothing: float, dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    z, labels = (rng.normal(size=(9, 10)) * 3).astype(dtype), rng.integers(0, 10, 9)
+    targets = np.eye(10, dtype=np.float32)[labels]
+    hard, soft = SoftmaxCrossEntropy(smoothing), SoftmaxCrossEntropy(smoothing)
+    loss, correct = hard.forward(z, labels)
+    assert soft.forward(z, targets) == (pytest.approx(loss, rel=1e-6), correct)
+    dz = soft.backward(9)
+    assert dz.dtype == dtype
+    np.testing.assert_allclose(dz, hard.backward(9), atol=1e-8)
+    np.testing.assert_array_equal(targets, np.eye(10)[labels])  # they stay as they are
+
+
+@smoothings
+def test_the_gradient_with_targets_is_the_finite_difference(smoothing: float) -> None:
+    rng, h = np.random.default_rng(0), 1e-5
+    z, targets = rng.normal(size=(7, 10)) * 3, rng.dirichlet(np.ones(10), 7)
+    function = SoftmaxCrossEntropy(smoothing)
+    function.forward(z, targets)
+    dz = function.backward(4).copy()
+    for _ in range(3):
+        u = rng.normal(size=z.shape)
+        up, down = (SoftmaxCrossEntropy(smoothing).forward(z + sign * h * u, targets)[0] for sign in (1, -1))
+        assert (up - down) / (2 * h) / 4 == pytest.approx(float((dz * u).sum()), rel=1e-7)
+
+
+def test_the_loss_is_least_where_the_probabilities_are_the_targets() -> None:
+    targets = np.random.default_rng(0).dirichlet(np.ones(5), 3)
+    function = SoftmaxCrossEntropy()
+    loss, correct = function.forward(np.log(targets), targets)
+    assert loss == pytest.approx(-(targets * np.log(targets)).sum(), rel=1e-13)
+    assert correct == 3
+    np.testing.assert_allclose(function.backward(1), 0, atol=1e-15)
+
+
 @smoothings
 def test_the_gradient_is_the_finite_difference(smoothing: float) -> None:
     rng, h = np.random.default_rng(0), 1e-5
