@@ -17,7 +17,7 @@ RUN_TIME := $(VENV)/.run-time
 DEV      := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train submission submit leaderboard show demo test lint bench clean
+.PHONY: help setup data train submission submit leaderboard show demo test lint bench figures clean
 
 help:
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -61,6 +61,9 @@ lint: $(DEV) ## check style and types
 
 bench: $(RUN_TIME) ## time the kit against its peers on this machine
 	@$(VENV)/bin/python scripts/bench.py --data "$(DATA_DIR)"
+
+figures: $(RUN_TIME) ## draw the README's figures into docs/
+	@$(VENV)/bin/python scripts/figures.py
 
 clean: ## remove .venv, caches and sample data; data and runs stay
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis data/sample submissions/*-sample

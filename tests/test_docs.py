@@ -4,12 +4,14 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import typer
 
 from digits import recipe
+from digits.augment import Augmentation
 from digits.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -80,6 +82,23 @@ def test_the_readme_names_every_key_and_default_of_a_recipe() -> None:
     for table in ("train", "optimizer", "schedule", "loss", "augment"):
         for key in tables[table]:
             assert f"`{key} = " in section, f"{table}.{key}"
+
+
+def test_the_readmes_figures_are_there_and_small() -> None:
+    names = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)
+    assert names
+    for name in names:
+        assert (ROOT / name).read_bytes().startswith(b"\x89PNG")
+        assert (ROOT / name).stat().st_size < 200_000
+
+
+def test_the_figure_shows_every_augmentation() -> None:
+    script = (ROOT / "scripts" / "figures.py").read_text(encoding="utf-8")
+    (section,) = re.findall(r"## Augmentation\n.*?\n## ", README, re.DOTALL)
+    for key in fields(Augmentation):
+        assert f"`{key.name}`" in section
+        if key.default == 0:  # those that switch something on
+            assert f'("{key.name} = ' in script
 
 
 @pytest.mark.parametrize("newer", [r"\.ONESHELL", r"!=", r"::=", r"&:", r"\$\(file ", r"\.SHELLFLAGS", r"\bundefine\b"])
