@@ -61,6 +61,13 @@ def test_the_same_generator_makes_the_same_of_images_that_stay_as_they_are(by: A
     assert first[0].transpose(1, 2, 0).flags.c_contiguous  # innermost in memory
 
 
+@pytest.mark.parametrize("by", [Augmentation(erase=1.0), Augmentation(mixup=1.0)], ids=["erase", "mixup"])
+def test_images_that_lie_innermost_already_stay_as_they_are_too(by: Augmentation) -> None:
+    images = shades(9).transpose(2, 0, 1)
+    augment(images, np.arange(9), np.random.default_rng(0), by)
+    np.testing.assert_array_equal(images, shades(9).transpose(2, 0, 1))
+
+
 def test_rectangles_by_hand() -> None:
     inside = rectangles(np.array([[0, 1], [1, 2]]), np.array([[2, 1], [3, 3]]), 3, 4)
     np.testing.assert_array_equal(inside[..., 0], [[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]])
@@ -162,12 +169,25 @@ def test_how_much_stays_has_the_beta_distribution(alpha: float) -> None:
     deviation = 0.5 / np.sqrt(2 * alpha + 1)
     assert stays.mean() == pytest.approx(0.5, abs=5 * deviation / np.sqrt(count))
     assert stays.std() == pytest.approx(deviation, rel=0.03)
-    # A rectangle that is cut off at the border leaves more than that: never less.
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
+def test_the_rectangles_that_are_pasted_have_areas_of_the_beta_distribution(alpha: float) -> None:
+    count = 20_000
     images = np.zeros((28, 28, count), np.uint8)
-    more = cutmix(images, partners, rng, alpha)
-    assert 0.5 < more.mean() < 0.85
-    assert more.min() >= 0
-    assert more.max() <= 1
+    images[..., count // 2 :] = 1
+    stays = cutmix(images, np.arange(count)[::-1], np.random.default_rng(0), alpha)
+    pasted = images != (np.arange(count) >= count // 2)
+    np.testing.assert_allclose(stays, 1 - pasted.mean(axis=(0, 1)), atol=1e-12)
+    # Those that touch no border are not cut off. A larger one is so more seldom: with a probability of 1 - its height
+    # for each axis. Each weighted by what makes up for that, up to half of the area, they have the distribution.
+    inner = ~(pasted[[0, -1]].any(axis=(0, 1)) | pasted[:, [0, -1]].any(axis=(0, 1)))
+    area = 1 - stays[inner]
+    smaller, larger = (area > 0.05) & (area < 0.25), (area > 0.25) & (area < 0.5)
+    often = [np.sum((1 - np.sqrt(area[part])) ** -2.0) for part in (smaller, larger)]
+    drawn = np.random.default_rng(1).beta(alpha, alpha, 200_000)
+    wanted = [((drawn > 0.05) & (drawn < 0.25)).mean(), ((drawn > 0.25) & (drawn < 0.5)).mean()]
+    assert often[0] / often[1] == pytest.approx(wanted[0] / wanted[1], rel=0.25)
 
 
 def test_a_rectangle_is_pasted_anywhere_alike() -> None:

@@ -179,6 +179,7 @@ def test_the_result_is_a_square_of_bytes(side: int, shape: tuple[int, int]) -> N
 
 
 AXIS = (np.arange(28) - MIDDLE).astype(np.float32)[:, np.newaxis]
+PIXELS = np.stack(np.broadcast_arrays(AXIS, AXIS.T))[..., np.newaxis]  # as `places` has those of a square left as it is
 
 
 def test_amounts_are_drawn_evenly_between_the_limits() -> None:
@@ -261,6 +262,11 @@ def test_each_corner_moves_by_up_to_the_fraction_of_the_side() -> None:
     assert np.abs(np.corrcoef(moves.reshape(50, 8).T) - np.eye(8)).max() < 0.6  # each by its own amount
 
 
+def test_corners_that_all_move_alike_move_the_image() -> None:
+    where = places(1, Largest(), Deformation(perspective=0.2), side=28)  # type: ignore[arg-type]
+    np.testing.assert_allclose(where, PIXELS + 0.2 * 28, atol=1e-4)
+
+
 def test_perspective_comes_before_the_affine_map() -> None:
     by = Deformation(perspective=0.2)
     turned = Deformation(perspective=0.2, rotate=90)
@@ -294,6 +300,14 @@ def test_an_elastic_deformation_is_as_large_and_as_smooth_as_it_says(side: int, 
                 wanted = np.exp(-(distance**2) / (4 * smooth**2))
                 assert np.corrcoef(*pair)[0, 1] == pytest.approx(wanted, abs=0.1)
     assert abs(np.corrcoef(down[5, 5], right[5, 5])[0, 1]) < 0.16
+
+
+def test_a_displacement_is_as_large_as_the_pixels_that_it_is_measured_in() -> None:
+    once, thrice = (
+        places(3, np.random.default_rng(0), Deformation(elastic=1.0), 28, step) - step * PIXELS for step in (1.0, 3.0)
+    )
+    assert np.abs(once).max() > 1
+    np.testing.assert_allclose(3 * once, thrice, atol=1e-4)
 
 
 class OneNode:
