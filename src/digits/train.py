@@ -91,7 +91,9 @@ class Training:
         self._images, self._labels = images, labels
         self._dev_images, self._dev_labels = dev_images, dev_labels
         self._workers = workers
-        self._parallel = DataParallel(self.network, recipe.loss, recipe.optimizer, workers, recipe.train.shards)
+        self._parallel = DataParallel(
+            self.network, recipe.loss, recipe.optimizer, workers, recipe.train.shards, self._load
+        )
         count = len(images)
         self.whole = recipe.train.batch_size == "all"
         self._batch = count if recipe.train.batch_size == "all" else min(recipe.train.batch_size, count)
@@ -115,10 +117,9 @@ class Training:
         epoch, at = divmod(self.step, self._epoch_steps)
         if at == 0:
             self._loss, self._correct = 0.0, 0
-        rows = slice(at * self._batch, min((at + 1) * self._batch, len(self._images)))
-        size = rows.stop - rows.start
+        size = min((at + 1) * self._batch, len(self._images)) - at * self._batch
         lr = self.recipe.optimizer.lr * self.recipe.schedule.multiple(self.step, self.steps)
-        result = self._parallel.step(size, self._loader(epoch, rows), lr, self.step + 1)
+        result = self._parallel.step(size, lr, self.step + 1)
         self._check_finite(result.loss / size, lr)
         self.step += 1
         self._loss += result.loss
@@ -172,25 +173,20 @@ class Training:
         correct = int(np.count_nonzero(p.argmax(axis=1) == labels))
         return Score(correct, len(labels)), float(-np.log(likelihood).mean())
 
-    def _loader(self, epoch: int, rows: slice) -> Any:
-        """What gives the network the shards of a batch, called in the workers."""
+    def _load(self, number: int, shard: int, part: slice) -> tuple[Array | Pixels, Array, np.random.Generator]:
+        """A shard of a step's batch as the network takes it: what the workers call."""
+        rng = generator(self.seed, STEP, number - 1, shard)
         if self.whole and self.recipe.augment.none:
-            return self._load_whole
+            return *self._whole_shard(shard, part), rng
+        epoch, at = divmod(number - 1, self._epoch_steps)
         if self._order_epoch != epoch:
             self._order = generator(self.seed, ORDER, epoch).permutation(len(self._images))
             self._order_epoch = epoch
-        batch = self._order[rows]
-        step = self.step
+        chosen = self._order[at * self._batch : (at + 1) * self._batch][part]
+        images, labels = augment(self._images[chosen], self._labels[chosen], rng, self.recipe.augment, CLASSES)
+        return network_input(images), labels, rng
 
-        def load(shard: int, part: slice) -> tuple[Array, Array, np.random.Generator]:
-            chosen = batch[part]
-            rng = generator(self.seed, STEP, step, shard)
-            images, labels = augment(self._images[chosen], self._labels[chosen], rng, self.recipe.augment, CLASSES)
-            return network_input(images), labels, rng
-
-        return load
-
-    def _load_whole(self, shard: int, part: slice) -> tuple[Array | Pixels, Labels, np.random.Generator]:
+    def _whole_shard(self, shard: int, part: slice) -> tuple[Array | Pixels, Labels]:
         """A shard of the full batch, which is the same at every step, so it is made once."""
         if shard not in self._pixels:
             chosen = self._order[part]
@@ -198,7 +194,7 @@ class Training:
             first = next(layer for layer in self.network.layers if not isinstance(layer, Flatten))
             x = Pixels(images[..., np.newaxis]) if isinstance(first, Dense) else network_input(images)
             self._pixels[shard] = x, self._labels[chosen]
-        return *self._pixels[shard], generator(self.seed, STEP, self.step, shard)
+        return self._pixels[shard]
 
     def _record(self, epoch: int, lr: float) -> Record:
         score, dev_loss = None, None

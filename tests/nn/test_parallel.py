@@ -1,5 +1,10 @@
-"""Batches shared out to threads: the same as in one piece, the same on any number of threads, and no growth."""
+"""Batches shared out to workers: the same as in one piece, the same on any number of workers, and no growth."""
 
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -24,13 +29,16 @@ from digits.nn import (
     Pixels,
     ReLU,
     SoftmaxCrossEntropy,
+    WorkerError,
     Workers,
     probabilities,
     softmax,
 )
+from digits.nn.parallel import FORKS
+from digits.nn.scratch import shared_zeros
 
 IMAGES, SHAPE = 50, (5, 4, 1)
-Load = Callable[[int, slice], tuple[Array | Pixels, Array, np.random.Generator]]
+Load = Callable[[int, int, slice], tuple[Array | Pixels, Array, np.random.Generator]]
 
 
 def perceptron(dtype: type = np.float64, units: int = 12, dropout: float = 0.0) -> Network:
@@ -43,8 +51,8 @@ def batch(images: int = IMAGES, dtype: type = np.float64) -> tuple[Array, Array]
     return rng.normal(size=(images, *SHAPE)).astype(dtype), rng.integers(0, 10, images)
 
 
-def loader(x: Array, labels: Array, seed: int = 2) -> Load:
-    return lambda shard, part: (x[part], labels[part], np.random.default_rng((seed, shard)))
+def loader(x: Array, labels: Array) -> Load:
+    return lambda number, shard, part: (x[part], labels[part], np.random.default_rng((number, shard)))
 
 
 def trained(
@@ -60,16 +68,17 @@ def trained(
     """The network after some steps on the same batch."""
     x, labels = batch(images, network.params.dtype.type)
     with single_threaded_blas(), Workers(threads) as workers:
-        parallel = DataParallel(network, SoftmaxCrossEntropy(smoothing), optimizer, workers, shards)
+        load = loader(x, labels)
+        parallel = DataParallel(network, SoftmaxCrossEntropy(smoothing), optimizer, workers, shards, load)
         for step in range(1, steps + 1):
-            parallel.step(images, loader(x, labels, step), optimizer.lr, step)
+            parallel.step(images, optimizer.lr, step)
     return parallel
 
 
 @settings(deadline=None)
 @given(images=st.integers(1, 500), shards=st.integers(1, 16))
 def test_shards_are_an_even_partition_of_the_batch(images: int, shards: int) -> None:
-    parallel = DataParallel(perceptron(), SoftmaxCrossEntropy(), SGD(), Workers(1), shards)
+    parallel = DataParallel(perceptron(), SoftmaxCrossEntropy(), SGD(), Workers(1), shards, loader(*batch()))
     slices = parallel.slices(images)
     assert [i for part in slices for i in range(images)[part]] == list(range(images))
     sizes = [part.stop - part.start for part in slices]
@@ -85,8 +94,8 @@ def test_a_step_is_that_of_the_whole_batch_in_one_piece(images: int, shards: int
     loss = SoftmaxCrossEntropy(0.1)
     wanted = loss.forward(plain.forward(x), labels)
     plain.backward(loss.backward(images))
-    parallel = DataParallel(network, SoftmaxCrossEntropy(0.1), SGD(0.5), Workers(1), shards)
-    result = parallel.step(images, loader(x, labels), 0.5, 1)
+    parallel = DataParallel(network, SoftmaxCrossEntropy(0.1), SGD(0.5), Workers(1), shards, loader(x, labels))
+    result = parallel.step(images, 0.5, 1)
     assert (result.loss, result.correct) == pytest.approx(wanted, rel=1e-12)
     np.testing.assert_allclose(network.params, plain.params - 0.5 * plain.grads, rtol=1e-12, atol=1e-13)
 
@@ -94,12 +103,14 @@ def test_a_step_is_that_of_the_whole_batch_in_one_piece(images: int, shards: int
 def test_a_small_batch_has_no_part_of_the_large_one_before() -> None:
     used, fresh = perceptron(), perceptron()
     x, labels = batch()
-    parallel = DataParallel(used, SoftmaxCrossEntropy(), SGD(0.1), Workers(1), 8)
-    parallel.step(IMAGES, loader(x, labels), 0.1, 1)
+    first, second = (
+        DataParallel(network, SoftmaxCrossEntropy(), SGD(0.1), Workers(1), 8, loader(x, labels))
+        for network in (used, fresh)
+    )
+    first.step(IMAGES, 0.1, 1)
     fresh.params[...] = used.params
-    for network in (used, fresh):
-        few = parallel if network is used else DataParallel(fresh, SoftmaxCrossEntropy(), SGD(0.1), Workers(1), 8)
-        few.step(3, loader(x[:3], labels[:3]), 0.1, 2)
+    for parallel in (first, second):
+        parallel.step(3, 0.1, 2)
     np.testing.assert_array_equal(used.params, fresh.params)
 
 
@@ -169,7 +180,8 @@ def arrays_of(thing: object, seen: set[int]) -> list[Array]:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 def test_every_number_of_a_training_has_the_precision_of_the_network(optimizer: Optimizer, dtype: type) -> None:
     parallel = trained(perceptron(dtype, dropout=0.3), optimizer)
-    floats = [array.dtype for array in arrays_of(parallel, set()) if array.dtype.kind == "f"]
+    own = [parallel.network, parallel.state, parallel._replicas, parallel._losses, parallel._decays]
+    floats = [array.dtype for array in arrays_of(own, set()) if array.dtype.kind == "f"]
     assert len(floats) > 40
     assert set(floats) == {np.dtype(dtype)}
 
@@ -185,15 +197,15 @@ def test_the_steady_state_takes_no_new_memory() -> None:
     x, labels = batch(2000, np.float32)
     first = Pixels(np.abs(x[:500] * 50).astype(np.uint8))
 
-    def load(shard: int, part: slice) -> tuple[Array | Pixels, Array, np.random.Generator]:
+    def load(number: int, shard: int, part: slice) -> tuple[Array | Pixels, Array, np.random.Generator]:
         """One shard as bytes, the others as floats."""
         return x[part] if shard else first, labels[part], np.random.default_rng(shard)
 
-    parallel = DataParallel(network, SoftmaxCrossEntropy(0.1), SGD(momentum=0.9), Workers(1), 4)
+    parallel = DataParallel(network, SoftmaxCrossEntropy(0.1), SGD(momentum=0.9), Workers(1), 4, load)
 
     def steps(numbers: range) -> None:
         for number in numbers:
-            parallel.step(2000, load, 1e-3, number)
+            parallel.step(2000, 1e-3, number)
 
     steps(range(1, 4))
     before = places(parallel)
@@ -213,12 +225,27 @@ def test_the_steady_state_takes_no_new_memory() -> None:
 def test_a_small_batch_does_not_take_the_memory_of_the_large_ones_away() -> None:
     network = perceptron(np.float32, units=50, dropout=0.3)
     x, labels = batch(dtype=np.float32)
-    parallel = DataParallel(network, SoftmaxCrossEntropy(), SGD(), Workers(1), 2)
-    parallel.step(IMAGES, loader(x, labels), 0.1, 1)
+    parallel = DataParallel(network, SoftmaxCrossEntropy(), SGD(), Workers(1), 2, loader(x, labels))
+    parallel.step(IMAGES, 0.1, 1)
     before = places(parallel)
     for images in (10, 3, IMAGES, 10, IMAGES):
-        parallel.step(images, loader(x[:images], labels[:images]), 0.1, 1)
+        parallel.step(images, 0.1, 1)
     assert places(parallel) == before
+
+
+@pytest.fixture(params=[True, False], ids=["processes", "threads"])
+def forks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether workers are forked; on a system whose libraries don't survive that they are threads."""
+    if request.param and not FORKS:
+        pytest.skip("no forks on this system")
+    monkeypatch.setattr("digits.nn.parallel.FORKS", request.param)
+    return bool(request.param)
+
+
+def test_workers_that_train_side_by_side_do_not_meet(forks: bool) -> None:
+    wanted = trained(perceptron(dropout=0.3), SGD(0.1), threads=1, shards=5, steps=20).network.params
+    params = trained(perceptron(dropout=0.3), SGD(0.1), threads=3, shards=5, steps=20).network.params
+    np.testing.assert_array_equal(params, wanted)
 
 
 @contextmanager
@@ -236,24 +263,26 @@ def in_step() -> Iterator[None]:
         yield
 
 
-def test_threads_that_train_side_by_side_do_not_meet() -> None:
+def test_threads_in_step_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("digits.nn.parallel.FORKS", False)
     wanted = trained(perceptron(dropout=0.3), SGD(0.1), threads=1, shards=2).network.params
     with in_step():
         params = trained(perceptron(dropout=0.3), SGD(0.1), threads=2, shards=2).network.params
     np.testing.assert_array_equal(params, wanted)
 
 
-def test_threads_that_predict_side_by_side_do_not_meet() -> None:
-    network, (x, _) = perceptron(), batch(512)
+def test_threads_that_predict_in_step_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("digits.nn.parallel.FORKS", False)
+    network, (x, _) = perceptron(), batch(256)
     wanted = softmax(network.forward(x))
     with Workers(2) as workers, in_step():
-        p = probabilities(network, workers, 512, lambda part: x[part])
+        p = probabilities(network, workers, 256, lambda part: x[part])
     np.testing.assert_allclose(p, wanted, rtol=1e-12)
 
 
-@pytest.mark.parametrize("images", [0, 1, 255, 256, 257, 700])
+@pytest.mark.parametrize("images", [0, 1, 127, 128, 129, 700])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_probabilities_are_the_softmax_of_the_networks_predictions(images: int, threads: int) -> None:
+def test_probabilities_are_the_softmax_of_the_networks_predictions(images: int, threads: int, forks: bool) -> None:
     network = perceptron(dropout=0.5)
     x, _ = batch(images)
     with Workers(threads) as workers:
@@ -263,34 +292,83 @@ def test_probabilities_are_the_softmax_of_the_networks_predictions(images: int, 
         np.testing.assert_allclose(p, softmax(network.forward(x)), rtol=1e-12)
 
 
-def test_work_comes_back_in_order_whichever_is_done_first() -> None:
-    turns = [threading.Event() for _ in range(4)]
-    turns[3].set()
+def test_each_worker_has_its_share_and_the_callers_numbers(forks: bool) -> None:
+    seen = shared_zeros((3, 3), np.float64)
 
-    def work(item: int) -> int:
-        assert turns[item].wait(10)
-        if item:
-            turns[item - 1].set()
-        return 10 * item
+    def job(worker: int, *numbers: float) -> None:
+        seen[worker] = [worker, *numbers, 0, 0][:3]
 
-    with Workers(4) as workers:  # the last one is done first
-        assert workers.map(work, range(4)) == [0, 10, 20, 30]
+    with Workers(3) as workers:
+        team = workers.team(job, 8)
+        team(2.5, -1)
+        np.testing.assert_array_equal(seen, [[worker, 2.5, -1] for worker in range(3)])
+        team(7)
+        np.testing.assert_array_equal(seen, [[worker, 7, 0] for worker in range(3)])
+        workers.team(lambda worker: seen.fill(worker), 1)()  # no more workers than there is work for
+        np.testing.assert_array_equal(seen, 0)
+
+
+class OddError(Exception):
+    """One that can't be sent to another process as it is."""
+
+    def __init__(self, one: int, other: int) -> None:
+        super().__init__(f"{one} and {other}")
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_an_error_in_a_worker_is_raised_in_the_caller(threads: int) -> None:
-    def load(shard: int, _: slice) -> tuple[Array, Array, np.random.Generator]:
-        raise ZeroDivisionError(f"shard {shard}")
+def test_an_error_in_a_worker_is_raised_in_the_caller(threads: int, forks: bool) -> None:
+    def load(number: int, shard: int, _: slice) -> tuple[Array, Array, np.random.Generator]:
+        if shard == number:
+            raise ZeroDivisionError(f"shard {shard}")
+        return *batch(IMAGES // 2), np.random.default_rng(0)
 
     with Workers(threads) as workers:
-        parallel = DataParallel(perceptron(), SoftmaxCrossEntropy(), SGD(), workers)
-        with pytest.raises(ZeroDivisionError, match="shard 0"):
-            parallel.step(IMAGES, load, 0.1, 1)
+        parallel = DataParallel(perceptron(), SoftmaxCrossEntropy(), SGD(), workers, 2, load)
+        for number in (1, 0, 1):
+            with pytest.raises(ZeroDivisionError, match=f"shard {number}"):
+                parallel.step(IMAGES, 0.1, number)
+        parallel.step(IMAGES, 0.1, 5)  # and the team is there as before
 
 
-def test_the_threads_end_with_their_context() -> None:
-    before = set(threading.enumerate())
+def test_an_error_that_cant_be_sent_is_told(forks: bool) -> None:
+    def job(worker: int) -> None:
+        if worker:
+            raise OddError(1, 2)
+
+    with Workers(2) as workers, pytest.raises((WorkerError, OddError), match="1 and 2"):
+        workers.team(job, 2)()
+
+
+def test_a_worker_that_is_killed_ends_the_step() -> None:
+    def job(worker: int) -> None:
+        if worker:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if not FORKS:
+        pytest.skip("no forks on this system")
+    with Workers(2) as workers, pytest.raises(WorkerError, match=r"signal 9.*memory"):
+        workers.team(job, 2)()
+
+
+def test_workers_end_with_their_context(forks: bool) -> None:
+    threads = set(threading.enumerate())
     with Workers(3) as workers:
-        workers.map(lambda item: item, range(3))
-        assert set(threading.enumerate()) > before
-    assert set(threading.enumerate()) == before
+        workers.team(lambda worker: None, 3)()
+        members = {*multiprocessing.active_children(), *threading.enumerate()} - threads
+        assert len(members) == 2
+    assert not any(member.is_alive() for member in members)
+
+
+def test_workers_end_when_their_caller_is_killed() -> None:
+    if not FORKS:
+        pytest.skip("no forks on this system")
+    script = """
+import os, signal
+from digits.nn import Workers
+team = Workers(2).team(lambda worker: worker and print(os.getpid(), flush=True), 2)
+team()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert done.returncode == -signal.SIGKILL
+    assert int(done.stdout)  # the worker has closed its end of the pipe too, or `run` would have waited on

@@ -19,7 +19,7 @@ from digits.nn.layers import (
 from digits.nn.losses import SoftmaxCrossEntropy, softmax
 from digits.nn.network import CheckpointError, Network, read_arrays, write_arrays
 from digits.nn.optim import OPTIMIZERS, SGD, AdamW, Optimizer, Schedule
-from digits.nn.parallel import DataParallel, Workers, probabilities
+from digits.nn.parallel import DataParallel, WorkerError, Workers, probabilities
 from digits.nn.pixels import Pixels
 from digits.nn.scratch import Array, Shape
 
@@ -49,6 +49,7 @@ __all__ = [
     "Shape",
     "SoftmaxCrossEntropy",
     "SpatialDropout",
+    "WorkerError",
     "Workers",
     "layer_of",
     "probabilities",

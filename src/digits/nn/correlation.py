@@ -20,14 +20,15 @@ import functools
 import itertools
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from digits.nn.scratch import Array, thread_scratch
+from digits.nn.scratch import Array, Shape, thread_scratch
 
-BLOCK_BYTES = 9 << 19  # of spread rows and products at a time: few enough for the caches, many for the overlap
+BLOCK_BYTES = 6000000  # of spread rows and products at a time: few enough for the caches, many for the overlap
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS multiplies without repacking
 STRIP = 32  # images at least in such a product
 PLAIN_CHANNELS = 8  # below which spreading costs more than it saves
@@ -72,78 +73,73 @@ class Correlation:
         }
         self._unmet = sorted(set(range(g.height)) - met)
 
-    def forward(self, x: Array, W: Array, y: Array, b: Array | None = None) -> None:
-        """y (Ho, M, Wo, N) from x (H, C, Wd, N), W (M, k, k, C) and, if there are biases, b (M,)."""
+    def rows_shape(self, images: int) -> Shape:
+        """The shape of the spread rows of so many images: what `forward` leaves for `backward`."""
+        g, columns = self.geometry, self._columns
+        return (columns.products, g.stride * (g.out_height - 1) + g.kernel, columns.depth, columns.tiles, images)
+
+    def forward(self, x: Array, W: Array, y: Array, rows: Array, b: Array | None = None) -> None:
+        """y (Ho, M, Wo, N) from x (H, C, Wd, N), W (M, k, k, C) and, if there are biases, b (M,); `rows` as well."""
         g, columns = self.geometry, self._columns
         weights = columns.weights(W)
-        block = self._block_rows(x)
-        rows = self._scratch("rows", g.stride * (block - 1) + g.kernel, columns.depth, x)
-        overlap = max(g.kernel - g.stride, 0)
-        for start in range(0, g.out_height, block):
-            out = y[start : start + block]
-            fresh = overlap if start else 0
-            rows[:, :fresh] = rows[:, g.stride * block : g.stride * block + fresh]
-            self._spread(x, g.stride * start + fresh, rows[:, fresh : g.stride * (len(out) - 1) + g.kernel])
+        if b is not None:
+            biases = thread_scratch("biases", y.shape[1:], y.dtype)  # in full: NumPy is quickest with equal shapes
+            biases[...] = b[:, np.newaxis, np.newaxis]
+        spread = 0  # of the padded image's rows so far
+        for start, stop in self._blocks(x):
+            end = g.stride * (stop - 1) + g.kernel
+            self._spread(x, rows, spread, end)
+            spread = end
+            out = y[start:stop]
             products = columns.products_of(out)
-            for first, last, low, high in runs(self._forward_taps, start, start + len(out)):
-                at = first - start
-                met = windows(rows[:, g.stride * at + low :], last - first, high - low, g.stride)
-                multiply(weights[:, :, low:high], met, products[:, at : last - start])
+            for first, last, low, high in runs(self._forward_taps, start, stop):
+                met = windows(rows[:, g.stride * first + low :], last - first, high - low, g.stride)
+                multiply(weights[:, :, low:high], met, products[:, first - start : last - start])
             columns.join(products, out)
             if b is not None:
-                out += b[:, np.newaxis, np.newaxis]
+                for row in out:
+                    row += biases
 
     def backward(
-        self, x: Array, W: Array, dy: Array, dW: Array, db: Array | None = None, dx: Array | None = None
+        self, rows: Array, W: Array, dy: Array, dW: Array, db: Array | None = None, dx: Array | None = None
     ) -> None:
-        """dW (M, k, k, C), and db (M,) and dx (H, C, Wd, N) if they are wanted, from dy (Ho, M, Wo, N) and x."""
+        """dW (M, k, k, C), and db (M,) and dx (H, C, Wd, N) if they are wanted, from dy (Ho, M, Wo, N) and `rows`."""
         g, columns = self.geometry, self._columns
-        block = self._block_rows(x)
-        before = self._taps - 1  # rows of dy, before those of a block, that its first row of dx meets
-        dproducts = self._scratch("dproducts", before + block, g.out_channels, x)
-        dweights = np.zeros((columns.products, g.kernel, columns.depth, g.out_channels), x.dtype)
-        ones = np.ones(dy.shape[2] * dy.shape[3], dy.dtype)
+        before = self._taps - 1  # rows of dy, before its own, that a row of dx meets
+        dproducts = thread_scratch("dproducts", (columns.products, *dy.shape[:2], columns.tiles, dy.shape[3]), dy.dtype)
+        dweights = np.zeros((columns.products, g.kernel, columns.depth, g.out_channels), dy.dtype)
         if db is not None:
             db[...] = 0
         if dx is not None:
             dx[self._unmet] = 0
             weights = self._backward_weights(W)
-        for start in range(0, g.out_height + (before if dx is not None else 0), block):
-            if start:
-                dproducts[:, :before] = dproducts[:, block : block + before]
-            out = dy[start : start + block]
-            if len(out):
-                if db is not None:
-                    db += np.matmul(out.reshape(len(out), len(db), -1), ones).sum(axis=0)
-                columns.join_back(out, dproducts[:, before : before + len(out)])
-                self._weight_gradient(x, dproducts[:, before : before + len(out)], start, dweights)
+        for start, stop in self._blocks(dy):
+            out = dy[start:stop]
+            if db is not None:
+                db += sums(out)
+            columns.join_back(out, dproducts[:, start:stop])
+            self._weight_gradient(rows, dproducts, start, stop, dweights)
             if dx is not None:
-                self._input_gradient(weights, dproducts, start, dx)
+                self._input_gradient(weights, dproducts, start, stop if stop < len(dy) else stop + before, dx)
         columns.weights_back(dweights, dW)
 
-    def _weight_gradient(self, x: Array, dproducts: Array, start: int, dweights: Array) -> None:
-        """Add what the rows of dy from `start` on make of the gradient, (products, k, depth, M)."""
+    def _weight_gradient(self, rows: Array, dproducts: Array, start: int, stop: int, dweights: Array) -> None:
+        """Add what the rows of dy from start to stop make of the gradient, (products, k, depth, M)."""
         g, columns = self.geometry, self._columns
-        count = dproducts.shape[1]
-        rows = self._scratch("rows", g.stride * (count - 1) + g.kernel, columns.depth, x)
-        self._spread(x, g.stride * start, rows)
-        for first, last, low, high in runs(self._forward_taps, start, start + count):
-            at = first - start
-            met = merged(windows(rows[:, g.stride * at + low :], last - first, high - low, g.stride))
-            dout = merged(dproducts[:, at : last - start]).transpose(0, 1, 3, 2)
-            parts = thread_scratch("parts", (columns.products, last - first, met.shape[2], g.out_channels), x.dtype)
+        for first, last, low, high in runs(self._forward_taps, start, stop):
+            met = merged(windows(rows[:, g.stride * first + low :], last - first, high - low, g.stride))
+            dout = merged(dproducts[:, first:last]).transpose(0, 1, 3, 2)
+            parts = thread_scratch("parts", (columns.products, last - first, met.shape[2], g.out_channels), dout.dtype)
             total = np.matmul(met, dout, out=parts).sum(axis=1)
             dweights[:, low:high] += total.reshape(dweights[:, low:high].shape)
 
-    def _input_gradient(self, weights: list[Array], dproducts: Array, start: int, dx: Array) -> None:
-        """The rows of dx whose last row of dy is among those that `dproducts` holds from `start` on, or behind them."""
+    def _input_gradient(self, weights: list[Array], dproducts: Array, start: int, stop: int, dx: Array) -> None:
+        """The rows of dx whose last row of dy is one from start to stop."""
         g, columns, s = self.geometry, self._columns, self.geometry.stride
-        before = self._taps - 1
-        stop = start + dproducts.shape[1] - before
         for phase, phase_weights in enumerate(weights):
+            taps = phase_weights.shape[2]
             for first, last, low, high in runs(self._backward_taps[phase], start, stop):
-                at = before - len(phase_weights[0][0]) + 1 + first - start + low
-                met = windows(dproducts[:, at:], last - first, high - low, 1)
+                met = windows(dproducts[:, first - taps + 1 + low :], last - first, high - low, 1)
                 drows = columns.drows_of(last - first, dx)
                 multiply(phase_weights[:, :, low:high], met, columns.inner(drows))
                 at = s * first + phase - g.top
@@ -168,25 +164,20 @@ class Correlation:
             found.append((max(-oldest, 0), min(g.out_height - oldest, taps)) if inside else (0, 0))
         return found
 
-    def _block_rows(self, x: Array) -> int:
-        """How many rows of the result to compute at a time."""
+    def _blocks(self, x: Array) -> Iterator[tuple[int, int]]:
+        """The rows of the result, from one to another, to compute at a time."""
         g, columns = self.geometry, self._columns
-        run = columns.products * columns.tiles * x.shape[3] * x.itemsize
-        row = run * (g.stride * columns.depth + g.out_channels)
-        fitting = (BLOCK_BYTES - run * columns.depth * (g.kernel - g.stride)) // row
-        blocks = math.ceil(g.out_height / max(int(fitting), 1))
-        return math.ceil(g.out_height / blocks)
+        row = columns.products * columns.tiles * x.shape[3] * x.itemsize * (g.stride * columns.depth + g.out_channels)
+        count = math.ceil(g.out_height / max(BLOCK_BYTES // row, 1))
+        edges = [g.out_height * block // count for block in range(count + 1)]
+        return itertools.pairwise(edges)
 
-    def _scratch(self, key: str, rows: int, depth: int, x: Array) -> Array:
-        columns = self._columns
-        return thread_scratch(key, (columns.products, rows, depth, columns.tiles, x.shape[3]), x.dtype)
-
-    def _spread(self, x: Array, start: int, rows: Array) -> None:
-        """Spread the padded image's rows from `start` on, as many as `rows` holds and as are on the image."""
-        at = start - self.geometry.top
-        first, last = max(at, 0), min(at + rows.shape[1], len(x))
+    def _spread(self, x: Array, rows: Array, start: int, stop: int) -> None:
+        """Spread those of the padded image's rows from start to stop that are on the image."""
+        top = self.geometry.top
+        first, last = max(start - top, 0), min(stop - top, len(x))
         if first < last:
-            self._columns.spread(x[first:last], rows[:, first - at : last - at])
+            self._columns.spread(x[first:last], rows[:, first + top : last + top])
 
 
 class Columns(ABC):
@@ -410,6 +401,13 @@ def merged(rows: Array) -> Array:
     """A view of (products, rows, depth, tiles, N) as (products, rows, depth, tiles · N)."""
     shape = (*rows.shape[:3], rows.shape[3] * rows.shape[4])
     return np.lib.stride_tricks.as_strided(rows, shape, (*rows.strides[:3], rows.strides[4]))
+
+
+def sums(rows: Array) -> Array:
+    """The sum of (rows, M, Wo, N) over all but M."""
+    flat = rows.reshape(*rows.shape[:2], -1)
+    total: Array = np.matmul(flat, np.ones(flat.shape[2], rows.dtype)).sum(axis=0)
+    return total
 
 
 def multiply(weights: Array, rows: Array, out: Array) -> None:

@@ -5,7 +5,8 @@ thing. Shapes are without the batch axis in `build` and with it, as N, in `forwa
 down here: a layer computes in the dtype of its parameters and of what comes in.
 
 Images are (N, H, W, C). In memory a layer lays them out as (H, C, W, N) and hands on a view, because that is what
-`correlation` is quick with; a channel is then a run of W N numbers and a sum over it is one product.
+`correlation` is quick with; a channel is then a run of W N numbers and a sum over it is one product. What goes pixel by
+pixel goes a row of pixels (C, W, N) at a time, all its operations on one row before the next: a row stays in the cache.
 """
 
 import itertools
@@ -31,9 +32,11 @@ class Layer(ABC):
     """
 
     name: ClassVar[str]
+    spares: ClassVar[bool] = True  # `backward` needs nothing of what `forward` returned: the next layer may overwrite it
 
     def __post_init__(self) -> None:
         self.input_gradient = True  # below the first layer with parameters nobody asks for it
+        self.in_place = False  # the layer before is one that `spares` what it has returned
         self.output_shape: Shape = ()  # of one image, known once the layer is built
         self.multiply_adds = 0  # of a forward pass of one image, likewise
         self.scratch = Scratch()
@@ -84,6 +87,7 @@ class Flatten(Layer):
     """y = x, an image's axes in one      x: (N, ...)   y: (N, D)"""
 
     name = "flatten"
+    spares = False  # it is the layer's before
 
     def build(self, shape: Shape) -> Shape:
         self.shape = shape
@@ -207,15 +211,18 @@ class Conv2D(Layer):
             self.b[...] = 0.0
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
-        self.x = laid_out(x)
-        g = self.geometry
+        g, shape = self.geometry, self._correlation.rows_shape(len(x))
+        self.rows = self.scratch("rows", shape, x.dtype) if rng else thread_scratch("rows", shape, x.dtype)
         y = self.scratch("y", (g.out_height, g.out_channels, g.out_width, len(x)), x.dtype)
-        self._correlation.forward(self.x, self.W, y, self.b if self.bias else None)
+        self._correlation.forward(laid_out(x), self.W, y, self.rows, self.b if self.bias else None)
         return handed_on(y, 4)
 
     def backward(self, dy: Array) -> Array:
-        dx = self.scratch("dx", self.x.shape, dy.dtype) if self.input_gradient else None
-        self._correlation.backward(self.x, self.W, laid_out(dy), self.dW, self.db if self.bias else None, dx)
+        g, bias = self.geometry, self.db if self.bias else None
+        dx = None
+        if self.input_gradient:
+            dx = self.scratch("dx", (g.height, g.channels, g.width, len(dy)), dy.dtype)
+        self._correlation.backward(self.rows, self.W, laid_out(dy), self.dW, bias, dx)
         return dy if dx is None else handed_on(dx, 4)
 
     def _padded(self, size: int) -> tuple[int, int]:
@@ -279,39 +286,38 @@ class BatchNorm(Layer):
             self.mu, variance = self.mean, self.variance
         else:
             n = rows.size // self.channels
-            mean = channel_sums(rows) / n
-            square = channel_sums(rows, rows) / n - mean * mean
-            np.maximum(square, 0, out=square)
+            total, squares = channel_sums(rows, rows)
+            mean = total / n
+            square = np.maximum(squares / n - mean * mean, 0)
             self.batch_mean[...] = mean
             self.batch_variance[...] = square * (n / max(n - 1, 1))  # of all images, as a sample tells it
             self.mu, variance = mean.astype(x.dtype), square.astype(x.dtype)
         self.sigma = np.sqrt(variance + self.epsilon)
-        scale = self.gamma / self.sigma
+        a = self.gamma / self.sigma
+        slope, intercept = as_row("slope", a, rows), as_row("intercept", self.beta - self.mu * a, rows)
         y = self.scratch("y", rows.shape, x.dtype)
         for row, out in zip(rows, y, strict=True):
-            np.multiply(row, scale[:, np.newaxis, np.newaxis], out=out)
-            out += (self.beta - self.mu * scale)[:, np.newaxis, np.newaxis]
+            np.multiply(row, slope, out=out)
+            out += intercept
         return handed_on(y, x.ndim)
 
     def backward(self, dy: Array) -> Array:
         drows = laid_out(dy)
         n = drows.size // self.channels
-        dbeta = channel_sums(drows)
-        dgamma = (channel_sums(drows, self.x) - self.mu * dbeta) / self.sigma
-        self.dbeta[...], self.dgamma[...] = dbeta, dgamma
+        dbeta, products = channel_sums(drows, self.x)
+        self.dbeta[...] = dbeta
+        self.dgamma[...] = (products - self.mu * dbeta) / self.sigma
         # dx = a dy + b x + c
         a = self.gamma / self.sigma
-        b = (-a * self.dgamma / self.sigma / n)[:, np.newaxis, np.newaxis]
-        c = (-a * self.dbeta / n)[:, np.newaxis, np.newaxis] - b * self.mu[:, np.newaxis, np.newaxis]
-        a = a[:, np.newaxis, np.newaxis]
-        dx = self.scratch("dx", drows.shape, dy.dtype)
+        b = -a * self.dgamma / self.sigma / n
+        c = -a * self.dbeta / n - b * self.mu
+        slope, x_slope, intercept = as_row("slope", a, drows), as_row("x slope", b, drows), as_row("intercept", c, drows)
         part = thread_scratch("part", drows.shape[1:], dy.dtype)
-        for x, drow, out in zip(self.x, drows, dx, strict=True):
-            np.multiply(x, b, out=part)
-            part += c
-            np.multiply(drow, a, out=out)
-            out += part
-        return handed_on(dx, dy.ndim)
+        for x, drow in zip(self.x, drows, strict=True):
+            drow *= slope
+            drow += np.multiply(x, x_slope, out=part)
+            drow += intercept
+        return handed_on(drows, dy.ndim)
 
 
 @dataclass
@@ -319,14 +325,22 @@ class ReLU(Layer):
     """y = max(x, 0),  dx = dy where x > 0, else 0"""
 
     name = "relu"
+    spares = False
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
-        self.y = np.maximum(x, 0, out=self.scratch.like("y", x))
-        return self.y
+        rows = laid_out(x)
+        self.y = rows if self.in_place else self.scratch("y", rows.shape, x.dtype)
+        zeros = as_row("zeros", np.zeros(1, x.dtype), rows)
+        for row, out in zip(rows, self.y, strict=True):
+            np.maximum(row, zeros, out=out)
+        return handed_on(self.y, x.ndim)
 
     def backward(self, dy: Array) -> Array:
-        alive = np.greater(self.y, 0, out=self.scratch.like("alive", self.y, bool))
-        return np.multiply(dy, alive, out=self.scratch.like("dx", dy))
+        drows = laid_out(dy)
+        alive = thread_scratch("alive", drows.shape[1:], bool)
+        for row, drow in zip(self.y, drows, strict=True):
+            drow *= np.greater(row, 0, out=alive)
+        return handed_on(drows, dy.ndim)
 
 
 @dataclass
@@ -471,21 +485,25 @@ class Dropout(Layer):
         self.scale: Array | None = None
         if rng is None or self.rate == 0:
             return x
-        self.scale = self.scratch.like("scale", self._masked(x))
+        rows = laid_out(x)
+        self.scale = self.scratch("scale", self._masked(rows.shape), x.dtype)
         # Two random bytes a unit are cheaper to draw than a float, and finer than any rate needs.
         dropped = min(round(self.rate * 65536), 65535)
-        keep = np.frombuffer(rng.bytes(2 * self.scale.size), np.uint16) >= dropped
-        np.multiply(keep, 65536 / (65536 - dropped), out=np.ravel(self.scale, order="K"))
-        return np.multiply(x, self.scale, out=self.scratch.like("y", x))
+        raw = rng.bit_generator.random_raw(-(-self.scale.size // 4)).view(np.uint16)[: self.scale.size]
+        np.multiply((raw >= dropped).reshape(self.scale.shape), 65536 / (65536 - dropped), out=self.scale)
+        y = rows if self.in_place else self.scratch("y", rows.shape, x.dtype)
+        return handed_on(np.multiply(rows, self.scale, out=y), x.ndim)
 
     def backward(self, dy: Array) -> Array:
         if self.scale is None:
             return dy
-        return np.multiply(dy, self.scale, out=self.scratch.like("dx", dy))
+        drows = laid_out(dy)
+        drows *= self.scale
+        return handed_on(drows, dy.ndim)
 
-    def _masked(self, x: Array) -> Array:
-        """What of x has a number of its own in the mask."""
-        return x
+    def _masked(self, shape: Shape) -> Shape:
+        """The shape of the mask for (H, C, W, N)."""
+        return shape
 
 
 @dataclass
@@ -498,8 +516,8 @@ class SpatialDropout(Dropout):
         images_shape(self, shape)
         return shape
 
-    def _masked(self, x: Array) -> Array:
-        return x[:, :1, :1]
+    def _masked(self, shape: Shape) -> Shape:
+        return (1, shape[1], 1, shape[3])
 
 
 @dataclass
@@ -576,11 +594,13 @@ def layer_of(line: Mapping[str, Any]) -> Layer:
 
 def built(layers: Sequence[Layer], shape: Shape) -> Shape:
     """The shape after layers in a row, each built. Raises ValueError, naming the layer that can't follow."""
+    spared = False
     for number, layer in enumerate(layers):
         try:
             shape = layer.output_shape = layer.build(shape)
         except ValueError as error:
             raise ValueError(f"layer {number} ({layer.name}): {error}") from None
+        layer.in_place, spared = spared, layer.spares
     return shape
 
 
@@ -616,13 +636,19 @@ def handed_on(rows: Array, ndim: int) -> Array:
     return rows.transpose(3, 0, 2, 1) if ndim == 4 else rows[0, :, 0].T
 
 
-def channel_sums(rows: Array, times: Array | None = None) -> Array:
-    """The sum of (H, C, W, N) over all but C, or that of the products with another such array: float64 (C,)."""
-    flat = rows.reshape(*rows.shape[:2], -1)
-    if times is None:
-        ones = np.ones(flat.shape[2], rows.dtype)
-        sums = np.matmul(flat, ones)
-    else:
-        sums = np.vecdot(flat, times.reshape(flat.shape))
-    total: Array = sums.sum(axis=0, dtype=np.float64)
-    return total
+def as_row(key: str, channels: Array, rows: Array) -> Array:
+    """A number a channel at each pixel of one of these rows, (C, W, N): NumPy is quickest with arrays of one shape."""
+    row = thread_scratch(key, rows.shape[1:], rows.dtype)
+    row[...] = channels[:, np.newaxis, np.newaxis]
+    return row
+
+
+def channel_sums(rows: Array, others: Array) -> tuple[Array, Array]:
+    """The sums over all but C of (H, C, W, N), and of its products with another such array: float64 (C,) each."""
+    ones = np.ones(rows.shape[2] * rows.shape[3], rows.dtype)
+    totals, products = np.empty((2, *rows.shape[:2]), rows.dtype)
+    for row, other, total, product in zip(rows, others, totals, products, strict=True):
+        flat = row.reshape(len(row), -1)
+        np.matmul(flat, ones, out=total)
+        np.vecdot(flat, other.reshape(flat.shape), out=product)
+    return totals.sum(axis=0, dtype=np.float64), products.sum(axis=0, dtype=np.float64)

@@ -15,7 +15,7 @@ import numpy as np
 
 from digits.nn.layers import Layer, built, layer_of
 from digits.nn.pixels import Pixels
-from digits.nn.scratch import Array, Shape
+from digits.nn.scratch import Array, Shape, shared_zeros
 
 # What NumPy and zipfile raise between them on a file that is cut short, altered or something else.
 DAMAGE = (
@@ -34,7 +34,7 @@ class Network:
     All parameters are views into the vector `params` and all gradients into `grads`, each of shape (count,), so that
     an optimizer, an average or a checkpoint is a few operations on one array. `statistics` likewise holds what is
     observed in training for prediction (of batch norm: means and variances), `batch_statistics` those of the last
-    batch; `observe` takes them over.
+    batch; `observe` takes them over. All four are shared with processes that are forked from this one.
 
     Raises ValueError, naming the layer, where a layer can't follow the one before.
     """
@@ -43,8 +43,8 @@ class Network:
         self.layers = list(layers)
         self.input_shape = tuple(input_shape)
         self.output_shape = built(self.layers, self.input_shape)
-        self.params = np.zeros(sum(math.prod(shape) for *_, shape in self._parameters()), dtype)
-        self.statistics = np.zeros(sum(math.prod(shape) for *_, shape in self._statistics()), dtype)
+        self.params = shared_zeros((sum(math.prod(shape) for *_, shape in self._parameters()),), dtype)
+        self.statistics = shared_zeros((sum(math.prod(shape) for *_, shape in self._statistics()),), dtype)
         self._bind()
 
     @property
@@ -148,8 +148,8 @@ class Network:
         ]
 
     def _bind(self) -> None:
-        self.grads = np.zeros_like(self.params)
-        self.batch_statistics = np.zeros_like(self.statistics)
+        self.grads = shared_zeros(self.params.shape, self.params.dtype)
+        self.batch_statistics = shared_zeros(self.statistics.shape, self.statistics.dtype)
         bind(self._parameters(), {"": self.params, "d": self.grads})
         bind(self._statistics(), {"": self.statistics, "batch_": self.batch_statistics})
         self._momenta = np.concatenate(

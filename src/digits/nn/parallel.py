@@ -1,16 +1,27 @@
-"""A batch shared out to worker threads, gradients added in a fixed order.
+"""A batch shared out to worker processes, gradients added in a fixed order.
 
 A batch is cut into a number of shards that does not depend on the machine. Each shard has a replica of the network:
 the same parameters, its own gradients. When all are done their gradients are added in the order of the shards, so the
-same seed gives the same weights bit for bit on any number of threads. Hold BLAS to one thread while this runs: a
+same seed gives the same weights bit for bit on any number of workers. Hold BLAS to one thread while this runs: a
 worker is one core.
+
+Workers are processes, for threads would wait for each other: a layer is many short calls of NumPy, and before and
+after each of them a thread needs the interpreter's lock. They are forked, so that they have all that this process has,
+and share the memory of the flat vectors, so that nothing is sent but a few numbers.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,24 +29,132 @@ from digits.nn.losses import SoftmaxCrossEntropy, softmax
 from digits.nn.network import Network
 from digits.nn.optim import Optimizer
 from digits.nn.pixels import Pixels
-from digits.nn.scratch import Array
-
-T = TypeVar("T")
+from digits.nn.scratch import Array, shared_zeros
 
 BLOCK_PARAMETERS = 1 << 15  # that are added up and updated at a time: 128 kB of each float32 vector
-PREDICTION_IMAGES = 256  # that are predicted at a time
+PREDICTION_IMAGES = 128  # that are predicted at a time
+NUMBERS = 4  # that a call of a team has at most
+IMPATIENT = 2000  # looks at a semaphore before sleeping on it: waking up takes longer than most waits
+LOOK_SECONDS = 1.0  # of sleep before looking whether the other side is still there
+FORK = multiprocessing.get_context("fork")
+
+# On macOS neither Accelerate, which may be NumPy's BLAS, nor other system libraries survive a fork.
+FORKS = sys.platform != "darwin"
+
+
+class WorkerError(RuntimeError):
+    """A worker process has ended before its time."""
+
+
+class Team:
+    """Workers that do a job whenever they are called: `job(worker, *numbers)`, worker 0 being the caller.
+
+    They are copies of this process as it is when the team is made; what they are to give back, or what changes
+    afterwards, must lie in memory made by `shared_zeros`. The first exception of a job, in the order of the workers, is
+    raised in the caller, and WorkerError where a worker is killed.
+    """
+
+    def __init__(self, workers: int, job: Callable[..., None]) -> None:
+        self._job = job
+        self._numbers = shared_zeros((NUMBERS,), np.float64)
+        self._count = shared_zeros((1,), np.int64)  # of numbers; -1 is the end
+        self._go = [FORK.Semaphore(0) for _ in range(workers - 1)]
+        self._done = [FORK.Semaphore(0) for _ in range(workers - 1)]
+        self._reports = [FORK.Pipe(duplex=False) for _ in range(workers - 1)]
+        self._caller = os.getpid()
+        kind: Any = FORK.Process if FORKS else threading.Thread
+        self._members = [kind(target=self._serve, args=(worker,), daemon=True) for worker in range(1, workers)]
+        with warnings.catch_warnings():
+            # Python 3.12 on warns of threads that a fork leaves behind: they are BLAS's, which starts them anew, and
+            # those that draw a progress bar, which a worker has not.
+            warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+            for member in self._members:
+                member.start()
+
+    def __call__(self, *numbers: float) -> None:
+        """Do the job with these numbers, of which there are few; return when all workers are done."""
+        self._numbers[: len(numbers)] = numbers
+        self._count[0] = len(numbers)
+        for go in self._go:
+            go.release()
+        failures: list[BaseException] = []
+        try:
+            self._job(0, *numbers)
+        except Exception as error:  # noqa: BLE001  raised when the others are done
+            failures.append(error)
+        for done, member, (report, _) in zip(self._done, self._members, self._reports, strict=True):
+            while not patiently(done):
+                if not member.is_alive():
+                    how = f"signal {-member.exitcode}" if FORKS and member.exitcode else "no reason given"
+                    raise WorkerError(f"a worker process has ended ({how}): is there too little memory?")
+            if report.poll():
+                failures.append(pickle.loads(report.recv_bytes()))
+        if failures:
+            raise failures[0]
+
+    def close(self) -> None:
+        """End the workers."""
+        self._count[0] = -1
+        for go in self._go:
+            go.release()
+        for member in self._members:
+            member.join()
+        for pipe in self._reports:
+            for end in pipe:
+                end.close()
+        self._members, self._go, self._done, self._reports = [], [], [], []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _serve(self, worker: int) -> None:
+        """What a worker does until the team is closed or its caller is gone."""
+        if FORKS:  # Ctrl-C goes to all processes of a terminal: the caller decides what comes of it
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        go, done, (_, report) = self._go[worker - 1], self._done[worker - 1], self._reports[worker - 1]
+        while True:
+            while not patiently(go):
+                if FORKS and os.getppid() != self._caller:
+                    return
+            count = int(self._count[0])
+            if count < 0:
+                return
+            try:
+                self._job(worker, *self._numbers[:count].tolist())
+            except Exception as error:  # noqa: BLE001  raised in the caller
+                report.send_bytes(pickled(error))
+            done.release()
+
+
+def patiently(semaphore: Any) -> bool:
+    """Wait for a semaphore, awake at first; False after a while without it."""
+    return any(semaphore.acquire(block=False) for _ in range(IMPATIENT)) or semaphore.acquire(timeout=LOOK_SECONDS)
+
+
+def pickled(error: Exception) -> bytes:
+    """The exception, or one that says the same where it can't be sent."""
+    try:
+        content = pickle.dumps(error)
+        pickle.loads(content)
+    except Exception:  # noqa: BLE001  whatever its class makes of being sent
+        content = pickle.dumps(WorkerError(f"{type(error).__name__}: {error}"))
+    return content
 
 
 class Workers:
-    """A number of threads, one a core; a context manager that ends them."""
+    """How many workers there are, one a core; a context manager that ends their teams."""
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-        self._pool = ThreadPoolExecutor(threads, "worker") if threads > 1 else None
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._teams = ExitStack()
 
-    def map(self, work: Callable[[int], T], items: Sequence[int]) -> list[T]:
-        """What `work` returns for each item, in order; the first exception of a worker is raised here."""
-        return list(self._pool.map(work, items) if self._pool and len(items) > 1 else map(work, items))
+    def team(self, job: Callable[..., None], most: int) -> Team:
+        """The workers, or the `most` that there is work for, with a job to do until this context ends."""
+        return self._teams.enter_context(Team(max(min(self.count, most), 1), job))
 
     def __enter__(self) -> Self:
         return self
@@ -43,8 +162,7 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pool:
-            self._pool.shutdown()
+        self._teams.close()
 
 
 @dataclass(frozen=True)
@@ -55,11 +173,16 @@ class Result:
     correct: int
 
 
+Load = Callable[[int, int, slice], tuple[Array | Pixels, Array, np.random.Generator]]
+
+
 class DataParallel:
     """Training steps on a network whose batches are shared out.
 
-    `state` holds the optimizer's vectors by name; with the network's `params` and the number of the step it is all
-    that the next step depends on.
+    `load(number, shard, slice)` gives, of the batch of step `number`, that slice's images as the network takes them,
+    their labels (n,) or targets (n, K), and a generator; it is called in the workers, which know of the caller's state
+    only what it was at the first step. `state` holds the optimizer's vectors by name; with the network's `params` and
+    the number of the step it is all that the next step depends on.
     """
 
     def __init__(
@@ -68,75 +191,74 @@ class DataParallel:
         loss: SoftmaxCrossEntropy,
         optimizer: Optimizer,
         workers: Workers,
-        shards: int = 4,
+        shards: int,
+        load: Load,
     ) -> None:
         self.network = network
         self.optimizer = optimizer
-        self.state = {name: np.zeros_like(network.params) for name in optimizer.states}
+        self.state = {name: shared_zeros(network.params.shape, network.params.dtype) for name in optimizer.states}
         self.shards = shards
-        self._loss = loss
+        self._load = load
         self._workers = workers
         self._decays = network.decays()
-        self._replicas: list[Network] = []
-        self._losses: list[SoftmaxCrossEntropy] = []
+        self._replicas = [network.replica() for _ in range(shards)]
+        self._losses = [SoftmaxCrossEntropy(loss.label_smoothing) for _ in range(shards)]
+        self._results = shared_zeros((shards, 2), np.float64)  # the loss and the number of right ones
+        self._team: Team | None = None
 
     def slices(self, images: int) -> list[slice]:
         """The shards of a batch of so many images, as even as can be."""
         shards = min(self.shards, images)
         return [slice(images * i // shards, images * (i + 1) // shards) for i in range(shards)]
 
-    def step(
-        self,
-        images: int,
-        load: Callable[[int, slice], tuple[Array | Pixels, Array, np.random.Generator]],
-        lr: float,
-        number: int,
-    ) -> Result:
-        """Step `number`, counted from 1, on a batch of so many images, with the learning rate `lr`.
+    def step(self, images: int, lr: float, number: int) -> Result:
+        """Step `number`, counted from 1, on a batch of so many images, with the learning rate `lr`."""
+        if self._team is None:
+            blocks = -(-self.network.count // BLOCK_PARAMETERS)
+            self._team = self._workers.team(self._share, max(self.shards, blocks))
+        self._team(images, number)
+        self._team(images, number, lr)
+        sizes = [shard.stop - shard.start for shard in self.slices(images)]
+        self.network.observe(self._replicas[: len(sizes)], sizes)
+        loss, correct = self._results[: len(sizes)].sum(axis=0).tolist()
+        return Result(loss, int(correct))
 
-        `load(shard, slice)` gives the images of that slice of the batch as the network takes them, their labels
-        (n,), and a generator; it is called in a worker.
-        """
-        shards = self.slices(images)
-        while len(self._replicas) < len(shards):
-            self._replicas.append(self.network.replica())
-            self._losses.append(SoftmaxCrossEntropy(self._loss.label_smoothing))
+    @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is what says so
+    def _share(self, worker: int, images: float, number: float, lr: float | None = None) -> None:
+        """A worker's share of a step's first half, or of its second, which has a learning rate."""
+        count, team = int(images), self._workers.count
+        shards = self.slices(count)
+        if lr is None:
+            for shard in range(worker, len(shards), team):
+                x, labels, rng = self._load(int(number), shard, shards[shard])
+                replica, loss = self._replicas[shard], self._losses[shard]
+                self._results[shard] = loss.forward(replica.forward(x, rng), labels)
+                replica.backward(loss.backward(count))
+        else:
+            for start in range(worker * BLOCK_PARAMETERS, self.network.count, team * BLOCK_PARAMETERS):
+                self._update(slice(start, start + BLOCK_PARAMETERS), len(shards), lr, int(number))
 
-        @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is what says so
-        def gradients(shard: int) -> Result:
-            x, labels, rng = load(shard, shards[shard])
-            replica, loss = self._replicas[shard], self._losses[shard]
-            result = Result(*loss.forward(replica.forward(x, rng), labels))
-            replica.backward(loss.backward(images))
-            return result
-
-        @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is what says so
-        def update(start: int) -> None:
-            block = slice(start, start + BLOCK_PARAMETERS)
-            total = self._replicas[0].grads[block]
-            for replica in self._replicas[1 : len(shards)]:
-                total += replica.grads[block]
-            state = {name: vector[block] for name, vector in self.state.items()}
-            self.optimizer.update(self.network.params[block], total, state, lr, number, self._decays[block])
-
-        results = self._workers.map(gradients, range(len(shards)))
-        self._workers.map(update, range(0, self.network.count, BLOCK_PARAMETERS))
-        sizes = [shard.stop - shard.start for shard in shards]
-        self.network.observe(self._replicas[: len(shards)], sizes)
-        return Result(sum(result.loss for result in results), sum(result.correct for result in results))
+    def _update(self, block: slice, shards: int, lr: float, number: int) -> None:
+        total = self._replicas[0].grads[block]
+        for replica in self._replicas[1:shards]:
+            total += replica.grads[block]
+        state = {name: vector[block] for name, vector in self.state.items()}
+        self.optimizer.update(self.network.params[block], total, state, lr, number, self._decays[block])
 
 
 def probabilities(network: Network, workers: Workers, images: int, load: Callable[[slice], Array]) -> Array:
     """Probabilities (images, K) in prediction; `load(slice)` gives that slice's images as the network takes them."""
-    free = [network.replica() for _ in range(workers.threads)]
-    out = np.empty((images, *network.output_shape), network.params.dtype)
+    out = shared_zeros((images, *network.output_shape), network.params.dtype)
+    starts = range(0, images, PREDICTION_IMAGES)
+    count = max(min(workers.count, len(starts)), 1)
 
     @np.errstate(over="ignore", invalid="ignore")
-    def predict(start: int) -> None:
-        replica = free.pop()
-        block = slice(start, min(start + PREDICTION_IMAGES, images))
-        out[block] = softmax(replica.forward(load(block)))
-        free.append(replica)
+    def predict(worker: int) -> None:
+        replica = network.replica()
+        for start in starts[worker::count]:
+            block = slice(start, min(start + PREDICTION_IMAGES, images))
+            out[block] = softmax(replica.forward(load(block)))
 
-    workers.map(predict, range(0, images, PREDICTION_IMAGES))
+    with Team(count, predict) as team:
+        team()
     return out

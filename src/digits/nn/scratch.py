@@ -1,6 +1,7 @@
 """Arrays that are handed out again and again, so that a step allocates nothing."""
 
 import math
+import mmap
 import threading
 from typing import Any
 
@@ -41,3 +42,13 @@ def thread_scratch(key: str, shape: Shape, dtype: Any) -> Array:
     if kept is None:
         kept = _of_thread.kept = Scratch()
     return kept(key, shape, dtype)
+
+
+def shared_zeros(shape: Shape, dtype: Any) -> Array:
+    """Zeros in memory that this process shares with those that are forked from it later on."""
+    size, dtype = math.prod(shape), np.dtype(dtype)
+    try:
+        memory = mmap.mmap(-1, max(size * dtype.itemsize, 1))
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"no memory for {size:,} numbers") from error
+    return np.frombuffer(memory, dtype, size).reshape(shape)
