@@ -196,20 +196,22 @@ def test_a_network_computes_in_its_own_precision(case: Case, dtype: type) -> Non
 def test_float32_agrees_with_float64(case: Case) -> None:
     single, double = case.network(np.float32), case.network()
     x, c = inputs(case, dtype=np.float32), cotangent(single)
-    np.testing.assert_allclose(forward(single, x), forward(double, x.astype(float)), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(backward(single, c), backward(double, c.astype(float)), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(single.grads, double.grads, rtol=1e-4, atol=1e-4)
+    for one, other in (
+        (forward(single, x), forward(double, x.astype(float))),
+        (backward(single, c), backward(double, c.astype(float))),
+        (single.grads, double.grads),
+    ):
+        # A number that is the difference of large ones has their error: what counts is the size of the largest.
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max(initial=1e-3))
 
 
 @every_case
-def test_a_layer_does_not_write_on_what_it_is_given(case: Case) -> None:
+def test_a_layer_does_not_write_on_its_input_or_its_parameters(case: Case) -> None:
     network, x = case.network(), inputs(case)
-    c = cotangent(network)
-    given_x, given_c, params = x.copy(), c.copy(), network.params.copy()
+    given, params = x.copy(), network.params.copy()
     forward(network, x)
-    backward(network, c)
-    np.testing.assert_array_equal(x, given_x)
-    np.testing.assert_array_equal(c, given_c)
+    backward(network, cotangent(network))
+    np.testing.assert_array_equal(x, given)
     np.testing.assert_array_equal(network.params, params)
 
 

@@ -217,7 +217,7 @@ def test_the_steady_state_takes_no_new_memory() -> None:
     late, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert places(parallel) == before
-    assert len(before) > 20
+    assert len(before) >= 12
     assert late - early < 20_000
     assert peak - late < 500_000  # the activations of a layer in one shard are 1,000,000 bytes
 

@@ -1,6 +1,6 @@
 """Correlating images with small kernels: where a convolutional network spends its time.
 
-    y[n, i, j, m] = the sum over a, b, c of W[m, a, b, c] x[n, s i + a - top, s j + b - left, c]
+    y[n, i, j, m] = the sum over a, b, c of W[a, b, c, m] x[n, s i + a - top, s j + b - left, c]
 
 Images lie in memory as (H, C, W, N), the images innermost. Then a column of pixels is a run of N numbers, a row of the
 image with all its channels is one block, and the kernel's rows are windows of that memory: no patches are copied along
@@ -28,11 +28,11 @@ import numpy as np
 
 from digits.nn.scratch import Array, Shape, thread_scratch
 
-BLOCK_BYTES = 6000000  # of spread rows and products at a time: few enough for the caches, many for the overlap
+BLOCK_BYTES = 2 << 20  # of spread rows and products at a time: few enough for the caches, many for the overlap
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS multiplies without repacking
 STRIP = 32  # images at least in such a product
 PLAIN_CHANNELS = 8  # below which spreading costs more than it saves
-POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # small ones: rounding grows with their powers
+POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 2.5)  # small ones: rounding grows with their powers
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,14 @@ class Correlation:
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = g = geometry
         self._taps = taps = math.ceil(g.kernel / g.stride)  # of the kernel's rows that one row of x meets
-        ways = [ToomCook(g, m) for m in (2, 3, 4) if m + taps - 2 <= len(POINTS) and g.channels >= PLAIN_CHANNELS]
+        ways = [ToomCook(g, m) for m in range(2, 8) if m + taps - 2 <= len(POINTS) and g.channels >= PLAIN_CHANNELS]
         ways = [way for way in ways if way.products * way.tiles < g.kernel * g.out_width]
         self._columns: Columns = min(ways, key=lambda way: way.products * way.tiles, default=Shifts(g))
 
         # Which of the kernel's rows each row of y meets; for each phase, which of its rows a row of dx meets.
         tops = [g.stride * row - g.top for row in range(g.out_height)]
         self._forward_taps = [(max(-top, 0), min(g.height - top, g.kernel)) for top in tops]
+        self._blank = [row for row, (low, high) in enumerate(self._forward_taps) if low >= high]
         self._backward_taps = [self._taps_of(phase) for phase in range(min(g.stride, g.kernel))]
         met = {
             g.stride * q + phase - g.top
@@ -79,7 +80,7 @@ class Correlation:
         return (columns.products, g.stride * (g.out_height - 1) + g.kernel, columns.depth, columns.tiles, images)
 
     def forward(self, x: Array, W: Array, y: Array, rows: Array, b: Array | None = None) -> None:
-        """y (Ho, M, Wo, N) from x (H, C, Wd, N), W (M, k, k, C) and, if there are biases, b (M,); `rows` as well."""
+        """y (Ho, M, Wo, N) from x (H, C, Wd, N), W (k, k, C, M) and, if there are biases, b (M,); `rows` as well."""
         g, columns = self.geometry, self._columns
         weights = columns.weights(W)
         if b is not None:
@@ -94,7 +95,10 @@ class Correlation:
             products = columns.products_of(out)
             for first, last, low, high in runs(self._forward_taps, start, stop):
                 met = windows(rows[:, g.stride * first + low :], last - first, high - low, g.stride)
-                multiply(weights[:, :, low:high], met, products[:, first - start : last - start])
+                multiply(transposed(weights[:, low:high]), met, products[:, first - start : last - start])
+            for row in self._blank:
+                if start <= row < stop:
+                    products[:, row - start] = 0
             columns.join(products, out)
             if b is not None:
                 for row in out:
@@ -103,11 +107,13 @@ class Correlation:
     def backward(
         self, rows: Array, W: Array, dy: Array, dW: Array, db: Array | None = None, dx: Array | None = None
     ) -> None:
-        """dW (M, k, k, C), and db (M,) and dx (H, C, Wd, N) if they are wanted, from dy (Ho, M, Wo, N) and `rows`."""
+        """dW (k, k, C, M), and db (M,) and dx (H, C, Wd, N) if they are wanted, from dy (Ho, M, Wo, N) and `rows`."""
         g, columns = self.geometry, self._columns
         before = self._taps - 1  # rows of dy, before its own, that a row of dx meets
         dproducts = thread_scratch("dproducts", (columns.products, *dy.shape[:2], columns.tiles, dy.shape[3]), dy.dtype)
-        dweights = np.zeros((columns.products, g.kernel, columns.depth, g.out_channels), dy.dtype)
+        shape = (columns.products, g.kernel, columns.depth, g.out_channels)
+        dweights = thread_scratch("dweights", shape, dy.dtype)
+        dweights[...] = 0
         if db is not None:
             db[...] = 0
         if dx is not None:
@@ -141,7 +147,8 @@ class Correlation:
             for first, last, low, high in runs(self._backward_taps[phase], start, stop):
                 met = windows(dproducts[:, first - taps + 1 + low :], last - first, high - low, 1)
                 drows = columns.drows_of(last - first, dx)
-                multiply(phase_weights[:, :, low:high], met, columns.inner(drows))
+                flat = phase_weights[:, :, low:high].reshape(*phase_weights.shape[:2], -1)
+                multiply(flat, met, columns.inner(drows))
                 at = s * first + phase - g.top
                 columns.spread_back(drows, dx[at : at + s * (last - first - 1) + 1 : s])
 
@@ -150,9 +157,14 @@ class Correlation:
 
         The padded image's rows s q + phase, for any q, meet the same rows of the kernel.
         """
-        g, weights = self.geometry, self._columns.weights(W)
-        phases = [weights[:, :, phase :: g.stride][:, :, ::-1] for phase in range(min(g.stride, g.kernel))]
-        return [np.ascontiguousarray(phase.transpose(0, 3, 2, 1)) for phase in phases]
+        g, weights = self.geometry, self._columns.weights(W).transpose(0, 2, 1, 3)
+        phases = []
+        for phase in range(min(g.stride, g.kernel)):
+            rows = weights[:, :, phase :: g.stride][:, :, ::-1]
+            kept = thread_scratch(f"backward {phase}", rows.shape, W.dtype)
+            kept[...] = rows
+            phases.append(kept)
+        return phases
 
     def _taps_of(self, phase: int) -> list[tuple[int, int]]:
         """For each q, which of the weights above the padded image's row s q + phase meets: none if it is padding."""
@@ -192,7 +204,7 @@ class Columns(ABC):
 
     @abstractmethod
     def weights(self, W: Array) -> Array:
-        """What the spread rows are multiplied with, (products, M, k, depth), from W (M, k, k, C)."""
+        """What the spread rows are multiplied with, (products, k, depth, M), from W (k, k, C, M)."""
 
     @abstractmethod
     def weights_back(self, dweights: Array, dW: Array) -> None:
@@ -234,10 +246,10 @@ class Shifts(Columns):
         super().__init__(geometry, 1, geometry.kernel * geometry.channels, geometry.out_width)
 
     def weights(self, W: Array) -> Array:
-        return W.reshape(1, *W.shape[:2], -1)
+        return W.reshape(1, len(W), -1, W.shape[3])
 
     def weights_back(self, dweights: Array, dW: Array) -> None:
-        dW.reshape(*dW.shape[:2], -1)[...] = dweights[0].transpose(2, 0, 1)
+        dW[...] = dweights.reshape(dW.shape)
 
     def spread(self, x: Array, rows: Array) -> None:
         g = self.geometry
@@ -294,6 +306,12 @@ class ToomCook(Columns):
         return runs([(max(-at, 0), min(self.geometry.width - at, self.span)) for at in starts])
 
     @functools.cached_property
+    def _blank(self) -> list[int]:
+        """The tiles with no columns on the image."""
+        read = {tile for first, last, _, _ in self._reads for tile in range(first, last)}
+        return sorted(set(range(self.tiles)) - read)
+
+    @functools.cached_property
     def _writes(self) -> list[tuple[int, int, int, int]]:
         """Steps from one to another, and which of their columns, from one to another, are on the image."""
         starts = [self.step * step - self.geometry.left for step in range(self.tiles + self.reach)]
@@ -306,13 +324,19 @@ class ToomCook(Columns):
         return runs(results)
 
     def weights(self, W: Array) -> Array:
-        return np.ascontiguousarray(np.matmul(self.G.astype(W.dtype), W).transpose(2, 0, 1, 3))
+        weights = thread_scratch("weights", (self.products, len(W), *W.shape[2:]), W.dtype)
+        by_row = weights.reshape(self.products, len(W), -1).transpose(1, 0, 2)
+        np.matmul(self.G.astype(W.dtype), W.reshape(*W.shape[:2], -1), out=by_row)
+        return weights
 
     def weights_back(self, dweights: Array, dW: Array) -> None:
-        np.matmul(self.G.T.astype(dW.dtype), dweights.transpose(3, 1, 0, 2), out=dW)
+        by_row = dweights.reshape(*dweights.shape[:2], -1).transpose(1, 0, 2)
+        np.matmul(self.G.T.astype(dW.dtype), by_row, out=dW.reshape(*dW.shape[:2], -1))
 
     def spread(self, x: Array, rows: Array) -> None:
         out = rows.transpose(1, 2, 3, 0, 4)
+        for tile in self._blank:
+            out[:, :, tile] = 0
         for first, last, low, high in self._reads:
             np.matmul(
                 self._matrix("BT", x, low, high), self._tiles(x, first, last, low, high), out=out[:, :, first:last]
@@ -379,7 +403,9 @@ class ToomCook(Columns):
         return tiles_of(x, self.step * first - self.geometry.left + low, last - first, self.step, high - low)
 
     def _results(self, y: Array, first: int, last: int, count: int) -> Array:
-        return tiles_of(y, self.m * first, last - first, self.m, count)
+        """The first `count` results of some tiles of y's rows, (rows, M, tiles, count, N), as a view."""
+        columns = y[:, :, self.m * first : self.m * (last - 1) + count]
+        return columns.reshape(*y.shape[:2], last - first, -1, y.shape[3])
 
 
 def tiles_of(x: Array, start: int, tiles: int, step: int, width: int) -> Array:
@@ -399,8 +425,7 @@ def windows(rows: Array, count: int, kernel: int, stride: int) -> Array:
 
 def merged(rows: Array) -> Array:
     """A view of (products, rows, depth, tiles, N) as (products, rows, depth, tiles · N)."""
-    shape = (*rows.shape[:3], rows.shape[3] * rows.shape[4])
-    return np.lib.stride_tricks.as_strided(rows, shape, (*rows.strides[:3], rows.strides[4]))
+    return rows.reshape(*rows.shape[:3], -1)
 
 
 def sums(rows: Array) -> Array:
@@ -410,12 +435,15 @@ def sums(rows: Array) -> Array:
     return total
 
 
-def multiply(weights: Array, rows: Array, out: Array) -> None:
-    """weights (products, M, taps, depth) times rows (products, rows, taps · depth, tiles, N) into out, likewise."""
-    products, channels, taps, depth = weights.shape
-    width = strip_width(rows.shape[4], channels * taps * depth)
-    flat = weights.reshape(products, 1, 1, 1, channels, taps * depth)
-    np.matmul(flat, strips(rows, width), out=strips(out, width))
+def transposed(weights: Array) -> Array:
+    """A view of (products, taps, depth, M) as matrices (products, M, taps · depth)."""
+    return weights.reshape(len(weights), -1, weights.shape[3]).transpose(0, 2, 1)
+
+
+def multiply(matrices: Array, rows: Array, out: Array) -> None:
+    """Matrices (products, M, K) times rows (products, rows, K, tiles, N) into out (products, rows, M, tiles, N)."""
+    width = strip_width(rows.shape[4], matrices.shape[1] * matrices.shape[2])
+    np.matmul(matrices[:, np.newaxis, np.newaxis, np.newaxis], strips(rows, width), out=strips(out, width))
 
 
 @functools.cache
@@ -429,9 +457,7 @@ def strip_width(images: int, weights: int) -> int:
 
 def strips(x: Array, width: int) -> Array:
     """A view of (products, rows, K, tiles, N) as (products, rows, tiles, N / width, K, width)."""
-    product, row, depth, tile, image = x.strides
-    shape = (*x.shape[:2], x.shape[3], x.shape[4] // width, x.shape[2], width)
-    return np.lib.stride_tricks.as_strided(x, shape, (product, row, tile, width * image, depth, image))
+    return x.reshape(*x.shape[:4], -1, width).transpose(0, 1, 3, 4, 2, 5)
 
 
 def runs(values: list[tuple[int, int]], start: int = 0, stop: int | None = None) -> list[tuple[int, int, int, int]]:

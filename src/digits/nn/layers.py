@@ -32,7 +32,9 @@ class Layer(ABC):
     """
 
     name: ClassVar[str]
-    spares: ClassVar[bool] = True  # `backward` needs nothing of what `forward` returned: the next layer may overwrite it
+    spares: ClassVar[bool] = (
+        True  # `backward` needs nothing of what `forward` returned: the next layer may overwrite it
+    )
 
     def __post_init__(self) -> None:
         self.input_gradient = True  # below the first layer with parameters nobody asks for it
@@ -164,9 +166,9 @@ class Dense(Layer):
 
 @dataclass
 class Conv2D(Layer):
-    """y[n, i, j] = b + the sum over the kernel's places (a, c) of W[:, a, c] x[n, s i + a - p, s j + c - p]
+    """y[n, i, j] = b + the sum over the kernel's places (a, c) of x[n, s i + a - p, s j + c - p] W[a, c]
 
-    x: (N, H, W, C)   W: (M, k, k, C)   b: (M,)   y: (N, H', W', M), s being the stride and p the padding with zeros:
+    x: (N, H, W, C)   W: (k, k, C, M)   b: (M,)   y: (N, H', W', M), s being the stride and p the padding with zeros:
     none where it is "valid", a number on each side, or as much as makes H' = ceil(H / s), the odd one at the end, where
     it is "same". W is drawn as in a dense layer of D = k k C inputs, b starts at 0. `correlation` has the arithmetic.
     """
@@ -202,7 +204,7 @@ class Conv2D(Layer):
         return (out_height, out_width, self.channels)
 
     def parameter_shapes(self) -> dict[str, Shape]:
-        W = (self.channels, self.kernel, self.kernel, self.inputs)
+        W = (self.kernel, self.kernel, self.inputs, self.channels)
         return {"W": W, "b": (self.channels,)} if self.bias else {"W": W}
 
     def initialise(self, rng: np.random.Generator) -> None:
@@ -311,7 +313,11 @@ class BatchNorm(Layer):
         a = self.gamma / self.sigma
         b = -a * self.dgamma / self.sigma / n
         c = -a * self.dbeta / n - b * self.mu
-        slope, x_slope, intercept = as_row("slope", a, drows), as_row("x slope", b, drows), as_row("intercept", c, drows)
+        slope, x_slope, intercept = (
+            as_row("slope", a, drows),
+            as_row("x slope", b, drows),
+            as_row("intercept", c, drows),
+        )
         part = thread_scratch("part", drows.shape[1:], dy.dtype)
         for x, drow in zip(self.x, drows, strict=True):
             drow *= slope

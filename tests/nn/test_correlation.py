@@ -1,0 +1,134 @@
+"""Convolutions against six plain loops, and the sums that save multiplications against the sums they stand for."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from digits.nn import Array, Conv2D, Network
+from digits.nn.correlation import POINTS, ToomCook, strided_toom_cook, strip_width, toom_cook
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A convolution as its equation has it, forward and backward, on (N, H, W, C)."""
+
+    stride: int
+    pad: tuple[int, int]
+
+    def terms(self, x: Array, W: Array, y_shape: tuple[int, ...]):  # type: ignore[no-untyped-def]
+        """All (n, i, j, h, w, a, b) for which the image has a pixel (h, w) under the kernel's (a, b)."""
+        for n, i, j, a, b in itertools.product(*map(range, (*y_shape[:3], *W.shape[:2]))):
+            h, w = self.stride * i + a - self.pad[0], self.stride * j + b - self.pad[1]
+            if 0 <= h < x.shape[1] and 0 <= w < x.shape[2]:
+                yield n, i, j, h, w, a, b
+
+    def forward(self, x: Array, W: Array, bias: Array, y_shape: tuple[int, ...]) -> Array:
+        y = np.zeros(y_shape) + bias
+        for n, i, j, h, w, a, b in self.terms(x, W, y_shape):
+            for c in range(x.shape[3]):
+                y[n, i, j] += W[a, b, c] * x[n, h, w, c]
+        return y
+
+    def backward(self, x: Array, W: Array, dy: Array) -> tuple[Array, Array, Array]:
+        dx, dW = np.zeros_like(x), np.zeros_like(W)
+        for n, i, j, h, w, a, b in self.terms(x, W, dy.shape):
+            for c in range(x.shape[3]):
+                dW[a, b, c] += dy[n, i, j] * x[n, h, w, c]
+                dx[n, h, w, c] += dy[n, i, j] @ W[a, b, c]
+        return dx, dW, dy.sum(axis=(0, 1, 2))
+
+
+def padding_of(layer: Conv2D, size: int) -> int:
+    """How many zeros come before an axis of so many pixels, by the words of the layer's description."""
+    if layer.padding == "same":
+        return max((-(-size // layer.stride) - 1) * layer.stride + layer.kernel - size, 0) // 2
+    return 0 if layer.padding == "valid" else int(layer.padding)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[Conv2D, tuple[int, int, int, int]]:
+    kernel, stride = draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    padding = draw(st.sampled_from(["valid", "same", 0, 1, 2]))
+    smallest = 1 if padding == "same" else max(kernel - 2 * (padding if isinstance(padding, int) else 0), 1)
+    height, width = draw(st.integers(smallest, smallest + 6)), draw(st.integers(smallest, smallest + 9))
+    channels, images = draw(st.sampled_from([1, 2, 8, 9])), draw(st.integers(1, 3))
+    layer = Conv2D(draw(st.integers(1, 3)), kernel, stride, padding, draw(st.booleans()))
+    return layer, (images, height, width, channels)
+
+
+@settings(deadline=None, max_examples=150)
+@given(convolutions(), st.integers(0, 2**32 - 1))
+def test_a_convolution_is_its_six_loops(case: tuple[Conv2D, tuple[int, int, int, int]], seed: int) -> None:
+    layer, shape = case
+    rng = np.random.default_rng(seed)
+    network = Network([layer], shape[1:], np.float64)
+    network.params[...] = rng.normal(size=network.count)
+    layer.input_gradient = True
+    x = rng.normal(size=shape)
+    bias = layer.b if layer.bias else np.zeros(layer.channels)
+    plain = Plain(layer.stride, (padding_of(layer, shape[1]), padding_of(layer, shape[2])))
+    y = layer.forward(x, rng)
+    np.testing.assert_allclose(y, plain.forward(x, layer.W, bias, y.shape), atol=1e-10)
+    dy = rng.normal(size=y.shape)
+    dx, dW, db = plain.backward(x, layer.W, dy)
+    np.testing.assert_allclose(layer.backward(dy), dx, atol=1e-10)
+    np.testing.assert_allclose(layer.dW, dW, atol=1e-9)
+    if layer.bias:
+        np.testing.assert_allclose(layer.db, db, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("padding", "stride", "size", "out"),
+    [
+        ("same", 1, 28, 28),
+        ("same", 2, 28, 14),
+        ("same", 2, 27, 14),
+        ("valid", 1, 28, 26),
+        ("valid", 2, 28, 13),
+        (1, 1, 5, 5),
+    ],
+)
+def test_how_large_the_result_is(padding: str | int, stride: int, size: int, out: int) -> None:
+    assert Network([Conv2D(4, 3, stride, padding)], (size, size, 1)).output_shape == (out, out, 4)  # type: ignore[arg-type]
+
+
+TILES = [(m, r) for m in range(1, 9) for r in range(1, 8) if m == 1 or r == 1 or m + r - 2 <= len(POINTS)]
+
+
+@pytest.mark.parametrize(("m", "r"), TILES)
+def test_toom_cook_is_the_sum_with_fewer_multiplications(m: int, r: int) -> None:
+    AT, G, BT = toom_cook(m, r)
+    assert len(G) == m + r - 1
+    rng = np.random.default_rng(0)
+    w, x = rng.normal(size=r), rng.normal(size=m + r - 1)
+    np.testing.assert_allclose(AT @ ((G @ w) * (BT @ x)), [w @ x[i : i + r] for i in range(m)], atol=1e-11)
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+@pytest.mark.parametrize(("m", "kernel"), [(2, 3), (4, 5), (3, 2), (3, 4), (2, 1)])
+def test_strides_are_sums_side_by_side(m: int, kernel: int, stride: int) -> None:
+    AT, G, BT = strided_toom_cook(m, kernel, stride)
+    rng = np.random.default_rng(0)
+    w, x = rng.normal(size=kernel), rng.normal(size=stride * (m - 1) + kernel)
+    wanted = [w @ x[stride * i : stride * i + kernel] for i in range(m)]
+    np.testing.assert_allclose(AT @ ((G @ w) * (BT @ x)), wanted, atol=1e-12)
+
+
+def test_what_deottes_network_saves() -> None:
+    """Its second layer, 3 x 3 on 26 x 26, needs half of the multiplications, or fewer."""
+    network = Network([Conv2D(32), Conv2D(32)], (28, 28, 1))
+    columns = network.layers[1]._correlation._columns  # type: ignore[attr-defined]
+    assert isinstance(columns, ToomCook)
+    assert columns.products * columns.tiles <= 24 * 3 / 2
+
+
+@pytest.mark.parametrize(
+    ("images", "weights", "width"),
+    [(64, 3072, 64), (64, 20_000, 32), (128, 10_000, 64), (48, 10**6, 48), (1, 10**6, 1), (37, 10**5, 37)],
+)
+def test_products_are_small_ones_where_the_images_can_be_shared_out(images: int, weights: int, width: int) -> None:
+    assert strip_width(images, weights) == width
