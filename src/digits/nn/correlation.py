@@ -20,7 +20,7 @@ import functools
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,10 +74,11 @@ class Correlation:
         }
         self._unmet = sorted(set(range(g.height)) - met)
 
-    def rows_shape(self, images: int) -> Shape:
-        """The shape of the spread rows of so many images: what `forward` leaves for `backward`."""
+    def rows(self, scratch: Callable[[str, Shape, Any], Array], images: int, dtype: Any) -> Array:
+        """An array for the spread rows of so many images: what `forward` leaves for `backward`."""
         g, columns = self.geometry, self._columns
-        return (columns.products, g.stride * (g.out_height - 1) + g.kernel, columns.depth, columns.tiles, images)
+        height = g.stride * (g.out_height - 1) + g.kernel
+        return scratch("rows", (columns.products, height, columns.depth, columns.tiles, images), dtype)
 
     def forward(self, x: Array, W: Array, y: Array, rows: Array, b: Array | None = None) -> None:
         """y (Ho, M, Wo, N) from x (H, C, Wd, N), W (k, k, C, M) and, if there are biases, b (M,); `rows` as well."""
@@ -110,7 +111,7 @@ class Correlation:
         """dW (k, k, C, M), and db (M,) and dx (H, C, Wd, N) if they are wanted, from dy (Ho, M, Wo, N) and `rows`."""
         g, columns = self.geometry, self._columns
         before = self._taps - 1  # rows of dy, before its own, that a row of dx meets
-        dproducts = thread_scratch("dproducts", (columns.products, *dy.shape[:2], columns.tiles, dy.shape[3]), dy.dtype)
+        dproducts = columns.dproducts_of(dy)
         shape = (columns.products, g.kernel, columns.depth, g.out_channels)
         dweights = thread_scratch("dweights", shape, dy.dtype)
         dweights[...] = 0
@@ -235,6 +236,10 @@ class Columns(ABC):
         """The result's rows from the products."""
 
     @abstractmethod
+    def dproducts_of(self, dy: Array) -> Array:
+        """Where the products' gradient goes, likewise."""
+
+    @abstractmethod
     def join_back(self, dy: Array, dproducts: Array) -> None:
         """The transpose."""
 
@@ -277,8 +282,11 @@ class Shifts(Columns):
     def join(self, products: Array, y: Array) -> None:
         """They are the result already."""
 
+    def dproducts_of(self, dy: Array) -> Array:
+        return dy[np.newaxis]
+
     def join_back(self, dy: Array, dproducts: Array) -> None:
-        dproducts[0] = dy
+        """They are the gradient already."""
 
     def _seen(self, tap: int) -> tuple[int, int, int]:
         """The results (first, last) for which column `tap` of the kernel is on the image, and the first's column."""
@@ -366,6 +374,9 @@ class ToomCook(Columns):
     def products_of(self, y: Array) -> Array:
         return thread_scratch("products", (self.products, *y.shape[:2], self.tiles, y.shape[3]), y.dtype)
 
+    def dproducts_of(self, dy: Array) -> Array:
+        return thread_scratch("dproducts", (self.products, *dy.shape[:2], self.tiles, dy.shape[3]), dy.dtype)
+
     def join(self, products: Array, y: Array) -> None:
         source = products.transpose(1, 2, 3, 0, 4)
         for first, last, _, count in self._joins:
@@ -419,8 +430,9 @@ def tiles_of(x: Array, start: int, tiles: int, step: int, width: int) -> Array:
 def windows(rows: Array, count: int, kernel: int, stride: int) -> Array:
     """A view of (products, rows, depth, tiles, N): windows of rows, (products, count, kernel · depth, tiles, N)."""
     product, row, depth, tile, image = rows.strides
+    within = depth if rows.shape[2] > 1 else row  # an axis of length 1 may have any stride
     shape = (len(rows), count, kernel * rows.shape[2], *rows.shape[3:])
-    return np.lib.stride_tricks.as_strided(rows, shape, (product, stride * row, depth, tile, image))
+    return np.lib.stride_tricks.as_strided(rows, shape, (product, stride * row, within, tile, image))
 
 
 def merged(rows: Array) -> Array:

@@ -213,8 +213,8 @@ class Conv2D(Layer):
             self.b[...] = 0.0
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
-        g, shape = self.geometry, self._correlation.rows_shape(len(x))
-        self.rows = self.scratch("rows", shape, x.dtype) if rng else thread_scratch("rows", shape, x.dtype)
+        g = self.geometry
+        self.rows = self._correlation.rows(self.scratch if rng else thread_scratch, len(x), x.dtype)
         y = self.scratch("y", (g.out_height, g.out_channels, g.out_width, len(x)), x.dtype)
         self._correlation.forward(laid_out(x), self.W, y, self.rows, self.b if self.bias else None)
         return handed_on(y, 4)
