@@ -28,7 +28,7 @@ import numpy as np
 
 from digits.nn.scratch import Array, Shape, thread_scratch
 
-BLOCK_BYTES = 2 << 20  # of spread rows and products at a time: few enough for the caches, many for the overlap
+BLOCK_BYTES = 9 << 19  # of spread rows and products at a time: few enough for the caches, many for the overlap
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS multiplies without repacking
 STRIP = 32  # images at least in such a product
 PLAIN_CHANNELS = 8  # below which spreading costs more than it saves
