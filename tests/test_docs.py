@@ -13,6 +13,7 @@ import typer
 from digits import recipe
 from digits.augment import Augmentation
 from digits.cli import app
+from digits.nn import AVERAGES, OPTIMIZERS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -77,11 +78,17 @@ def test_the_readmes_recipe_is_one(tmp_path: Path) -> None:
 
 
 def test_the_readme_names_every_key_and_default_of_a_recipe() -> None:
-    tables = recipe.load("mlp").resolved()
+    recipes = [recipe.load("mlp").resolved()]
+    for table, choices in (("optimizer", OPTIMIZERS), ("average", AVERAGES)):
+        recipes += [recipe.from_table({**recipes[0], table: {"name": name}}, name).resolved() for name in choices]
     (section,) = re.findall(r"\| table \| keys.*?\n\n", README, re.DOTALL)
-    for table in ("train", "optimizer", "schedule", "loss", "augment"):
-        for key in tables[table]:
-            assert f"`{key} = " in section, f"{table}.{key}"
+    lines = dict(re.findall(r"^\| `\[(\w+)\]` \|(.*)$", section, re.MULTILINE))
+    for tables in recipes:
+        for table in ("train", "optimizer", "schedule", "average", "loss", "augment"):
+            for key, value in tables[table].items():
+                assert f"`{key} = " in lines[table], f"{table}.{key}"
+                if key == "name":
+                    assert f'"{value}"' in lines[table]
 
 
 def test_the_readmes_figures_are_there_and_small() -> None:

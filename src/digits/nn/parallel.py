@@ -25,6 +25,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from digits.nn.averaging import move
 from digits.nn.losses import SoftmaxCrossEntropy, softmax
 from digits.nn.network import Network
 from digits.nn.optim import Optimizer
@@ -182,7 +183,8 @@ class DataParallel:
     `load(number, shard, slice)` gives, of the batch of step `number`, that slice's images as the network takes them,
     their labels (n,) or targets (n, K), and a generator; it is called in the workers, which know of the caller's state
     only what it was at the first step. `state` holds the optimizer's vectors by name; with the network's `params` and
-    the number of the step it is all that the next step depends on.
+    the number of the step it is all that the next step depends on. `average`, a vector like `params` in memory made by
+    `shared_zeros`, follows them where a step is told to.
     """
 
     def __init__(
@@ -193,11 +195,13 @@ class DataParallel:
         workers: Workers,
         shards: int,
         load: Load,
+        average: Array | None = None,
     ) -> None:
         self.network = network
         self.optimizer = optimizer
         self.state = {name: shared_zeros(network.params.shape, network.params.dtype) for name in optimizer.states}
         self.shards = shards
+        self.average = average
         self._load = load
         self._workers = workers
         self._decays = network.decays()
@@ -211,20 +215,23 @@ class DataParallel:
         shards = min(self.shards, images)
         return [slice(images * i // shards, images * (i + 1) // shards) for i in range(shards)]
 
-    def step(self, images: int, lr: float, number: int) -> Result:
-        """Step `number`, counted from 1, on a batch of so many images, with the learning rate `lr`."""
+    def step(self, images: int, lr: float, number: int, rate: float = 0.0) -> Result:
+        """Step `number`, counted from 1, on a batch of so many images, with the learning rate `lr`.
+
+        Afterwards the average moves by `rate` towards the parameters.
+        """
         if self._team is None:
             blocks = -(-self.network.count // BLOCK_PARAMETERS)
             self._team = self._workers.team(self._share, max(self.shards, blocks))
         self._team(images, number)
-        self._team(images, number, lr)
+        self._team(images, number, lr, rate)
         sizes = [shard.stop - shard.start for shard in self.slices(images)]
         self.network.observe(self._replicas[: len(sizes)], sizes)
         loss, correct = self._results[: len(sizes)].sum(axis=0).tolist()
         return Result(loss, int(correct))
 
     @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is what says so
-    def _share(self, worker: int, images: float, number: float, lr: float | None = None) -> None:
+    def _share(self, worker: int, images: float, number: float, lr: float | None = None, rate: float = 0.0) -> None:
         """A worker's share of a step's first half, or of its second, which has a learning rate."""
         count, team = int(images), self._workers.count
         shards = self.slices(count)
@@ -236,14 +243,16 @@ class DataParallel:
                 replica.backward(loss.backward(count))
         else:
             for start in range(worker * BLOCK_PARAMETERS, self.network.count, team * BLOCK_PARAMETERS):
-                self._update(slice(start, start + BLOCK_PARAMETERS), len(shards), lr, int(number))
+                self._update(slice(start, start + BLOCK_PARAMETERS), len(shards), lr, int(number), rate)
 
-    def _update(self, block: slice, shards: int, lr: float, number: int) -> None:
+    def _update(self, block: slice, shards: int, lr: float, number: int, rate: float) -> None:
         total = self._replicas[0].grads[block]
         for replica in self._replicas[1:shards]:
             total += replica.grads[block]
         state = {name: vector[block] for name, vector in self.state.items()}
         self.optimizer.update(self.network.params[block], total, state, lr, number, self._decays[block])
+        if rate and self.average is not None:
+            move(self.average[block], self.network.params[block], rate)
 
 
 def probabilities(network: Network, workers: Workers, images: int, load: Callable[[slice], Array]) -> Array:
@@ -262,3 +271,30 @@ def probabilities(network: Network, workers: Workers, images: int, load: Callabl
     with Team(count, predict) as team:
         team()
     return out
+
+
+def renew_statistics(
+    network: Network, workers: Workers, images: int, load: Callable[[slice], tuple[Array, np.random.Generator]]
+) -> None:
+    """Observe the network's statistics anew, for weights that training has never passed images through.
+
+    They become the means of those that blocks of the images have, each seen as in training; `load(slice)` gives that
+    slice's images as the network takes them, and a generator. It is the same on any number of workers.
+    """
+    if not len(network.statistics):
+        return
+    blocks = -(-images // PREDICTION_IMAGES)
+    bounds = [images * i // blocks for i in range(blocks + 1)]
+    seen = shared_zeros((blocks, len(network.statistics)), network.statistics.dtype)
+    count = min(workers.count, blocks)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def observe(worker: int) -> None:
+        replica = network.replica()
+        for number in range(worker, blocks, count):
+            replica.forward(*load(slice(bounds[number], bounds[number + 1])))
+            seen[number] = replica.batch_statistics
+
+    with Team(count, observe) as team:
+        team()
+    network.statistics[...] = np.average(seen, axis=0, weights=np.diff(bounds))
