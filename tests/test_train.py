@@ -504,6 +504,21 @@ def test_blank_images_are_images_too(sample_data: Data, batch_size: int | str) -
     assert math.isfinite(last.loss)
 
 
+def test_a_clipped_training_takes_shorter_steps_and_is_the_same_on_any_number_of_threads(start: Start) -> None:
+    sgd = {"optimizer": {"name": "sgd", "lr": 1.0}, "schedule": {}}
+    clipped = recipe(**sgd, train={"epochs": 1, "batch_size": 20, "clip": 0.01})
+    weights = []
+    for threads in (1, 3):
+        with single_threaded_blas(), Workers(threads) as workers:
+            training = start(clipped, workers=workers)
+            for _ in range(3):
+                before = training.network.params.astype(float)
+                next(training)
+                assert np.linalg.norm(training.network.params - before) == pytest.approx(0.01, rel=1e-3)
+            weights.append(training.network.params.copy())
+    np.testing.assert_array_equal(*weights)
+
+
 @pytest.mark.parametrize("lr", [1e30, 1e38])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_loss_that_is_no_longer_finite_ends_the_training(start: Start, optimizer: str, lr: float) -> None:

@@ -1,6 +1,7 @@
 """A recipe: a named experiment as a small TOML file of differences from the defaults, read strictly."""
 
 import difflib
+import math
 import os
 import re
 import sys
@@ -42,20 +43,23 @@ class Train:
 
     An epoch goes once over the training images in a new random order, `batch_size` at a time; "all" takes them all in
     one step, always in the same order. A batch is cut into `shards` for the worker threads: a part of the recipe,
-    because another number adds in another order and so gives other last digits. A line is logged, with the dev score,
-    every `report_every` epochs.
+    because another number adds in another order and so gives other last digits. The gradient of a batch is cut to the
+    length `clip`, unless that is 0. A line is logged, with the dev score, every `report_every` epochs.
     """
 
     epochs: int = 10
     batch_size: int | Literal["all"] = 128
     shards: int = 4
     report_every: int = 1
+    clip: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "shards", "report_every"):
             value = getattr(self, name)
             if value != "all" and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
+        if not 0 <= self.clip < math.inf:
+            raise ValueError(f"clip must be at least 0, not {self.clip}")
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,7 @@ class Training:
             workers,
             recipe.train.shards,
             self._load,
+            recipe.train.clip,
             None if self._averaged is None else self._averaged.params,
         )
         count = len(images)
