@@ -1,6 +1,7 @@
 """A neural network in NumPy alone; it knows nothing of digits or of Kaggle."""
 
 from digits.nn.averaging import AVERAGES, EMA, SWA, Average, NoAverage
+from digits.nn.folding import folded
 from digits.nn.layers import (
     LAYERS,
     AvgPool2D,
@@ -58,6 +59,7 @@ __all__ = [
     "SpatialDropout",
     "WorkerError",
     "Workers",
+    "folded",
     "layer_of",
     "probabilities",
     "read_arrays",
