@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -18,7 +19,22 @@ from digits.nn import AVERAGES, OPTIMIZERS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def leaves(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The commands that do something, by their names: "train", "recipe list"."""
+    if not hasattr(command, "commands"):
+        yield name, command
+    for below, inner in getattr(command, "commands", {}).items():
+        yield from leaves(inner, f"{name} {below}".strip())
+
+
+COMMANDS = dict(leaves(typer.main.get_command(app)))
+
+
+def command_in(words: list[str]) -> str:
+    """The command that these words of the README are of; the first word, if they are of none."""
+    return next((name for name in (" ".join(words[1:3]), words[1]) if name in COMMANDS), words[1])
 
 
 def targets() -> set[str]:
@@ -47,14 +63,15 @@ def test_every_target_is_in_the_readme_and_every_target_there_exists() -> None:
 
 
 def test_every_command_is_in_the_readme_and_every_command_there_exists() -> None:
-    named = {words[1] for words in readme_lines("digits") if not words[1].startswith("-")}
+    named = {command_in(words) for words in readme_lines("digits") if not words[1].startswith("-")}
     assert named - {"COMMAND"} == set(COMMANDS)
 
 
 def test_every_option_in_the_readme_exists() -> None:
     for words in readme_lines("digits"):
-        if words[1] in COMMANDS:
-            options = {name for option in COMMANDS[words[1]].params for name in (*option.opts, *option.secondary_opts)}
+        command = COMMANDS.get(command_in(words))
+        if command:
+            options = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
             assert {word for word in words[2:] if word.startswith("-")} <= options | {"--help"}
 
 
