@@ -14,7 +14,7 @@ import typer
 from digits import recipe
 from digits.augment import Augmentation
 from digits.cli import app
-from digits.nn import AVERAGES, OPTIMIZERS
+from digits.nn import AVERAGES, LAYERS, OPTIMIZERS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -123,6 +123,14 @@ def test_the_figure_shows_every_augmentation() -> None:
         assert f"`{key.name}`" in section
         if key.default == 0:  # those that switch something on
             assert f'("{key.name} = ' in script
+
+
+def test_the_readme_names_every_layer_and_its_keys() -> None:
+    (line,) = re.findall(r"^\| `network` \|(.*)$", README, re.MULTILINE)
+    for name, layer in LAYERS.items():
+        assert f"`{name}`" in line
+        for key in fields(layer):
+            assert f"`{key.name} = " in line or f"`{key.name}`" in line, f"{name}: {key.name}"
 
 
 @pytest.mark.parametrize("newer", [r"\.ONESHELL", r"!=", r"::=", r"&:", r"\$\(file ", r"\.SHELLFLAGS", r"\bundefine\b"])

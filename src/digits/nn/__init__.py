@@ -15,6 +15,7 @@ from digits.nn.layers import (
     MaxPool2D,
     ReLU,
     Residual,
+    SiLU,
     SpatialDropout,
     layer_of,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "Residual",
     "Schedule",
     "Shape",
+    "SiLU",
     "SoftmaxCrossEntropy",
     "SpatialDropout",
     "WorkerError",
