@@ -20,13 +20,14 @@ from PIL import Image
 from tables import contents, write_tables, zipped
 from typer.testing import CliRunner, Result
 
-from digits import __version__, data, experiment, runs
+from digits import __version__, data, experiment, outline, runs
+from digits import recipe as recipes
 from digits.cli import app
 from digits.errors import DigitsError
 from digits.runs import Run
 from digits.submission import check_submission
 
-COMMANDS = ["data", "train", "submission", "submit", "leaderboard", "predict", "show", "demo"]
+COMMANDS = ["data", "train", "submission", "submit", "leaderboard", "predict", "show", "recipe", "demo"]
 QUICK = LONG.replace("epochs = 120", "epochs = 3")
 
 
@@ -115,7 +116,7 @@ TREE = dict(walk(typer.main.get_command(app)))
 
 
 def test_the_commands_are_those_that_are_promised() -> None:
-    assert {name.removeprefix("digits ") for name in TREE} == {"digits", *COMMANDS}
+    assert {name.removeprefix("digits ") for name in TREE} == {"digits", *COMMANDS, "recipe list", "recipe show"}
 
 
 @pytest.mark.parametrize("name", TREE)
@@ -538,6 +539,85 @@ def test_show_names_a_picture_that_cannot_be_written(worked: Path) -> None:
     assert refusal("show", "--png", "no/where.png").startswith("no/where.png can't be written")
 
 
+# --- recipe
+
+
+def test_recipe_list_has_every_packaged_recipe_and_its_size() -> None:
+    heads, *lines = done("recipe", "list").splitlines()
+    assert heads.split() == ["recipe", "parameters", "multiply-adds", "epochs", "description"]
+    assert [line.split()[0] for line in lines] == recipes.names()
+    for row, line in zip(answer("recipe", "list"), lines, strict=True):
+        recipe = recipes.load(row["name"])
+        assert (row["parameters"], row["description"]) == (recipe.build().count, recipe.description)
+        assert f" {row['parameters']:,} " in line
+        assert line.endswith(recipe.description)
+
+
+BLOCK = """
+description = "a residual block"
+network = [
+    { layer = "conv", channels = 4, padding = "same", bias = false },
+    { layer = "residual", layers = [{ layer = "conv", channels = 8, stride = 2, padding = "same" }] },
+    { layer = "globalavgpool" },
+    { layer = "dense", units = 10 },
+]
+[train]
+epochs = 100
+[optimizer]
+name = "sgd"
+momentum = 0.5
+[schedule]
+name = "cosine"
+"""
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A recipe with a residual block; whoever times it hears 3 seconds an epoch."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "block.toml").write_text(BLOCK)
+    monkeypatch.setattr(outline, "epoch_seconds", lambda recipe, threads: 3.0)
+
+
+def test_recipe_show_prints_layers_shapes_and_costs(hasty: None) -> None:
+    text = done("recipe", "show", "block.toml", "--threads", "2")
+    title, _, *rest = text.splitlines()
+    assert title == "block: a residual block"
+    assert [" ".join(line.split()) for line in rest[:8]] == [
+        "layer output parameters multiply-adds",
+        "0 conv channels=4 padding=same bias=false 28 x 28 x 4 36 28,224",
+        "1 residual 14 x 14 x 8",
+        "1.0 conv channels=8 stride=2 padding=same 14 x 14 x 8 296 56,448",
+        "1.1 conv channels=8 kernel=1 stride=2 bias=false 14 x 14 x 8 32 6,272",
+        "2 globalavgpool 8",
+        "3 dense units=10 10 90 80",
+        "all 454 91,024",
+    ]
+    for line in (
+        "train      epochs=100",
+        "optimizer  sgd momentum=0.5",
+        "schedule   cosine",
+        "average    none",
+        "augment    all as by default",
+        "time       about 3 s an epoch of 37,800 images, 5.0 min for 100, as measured here just now on 2 cores",
+    ):
+        assert line in rest
+
+
+def test_recipe_show_says_the_same_in_json(hasty: None) -> None:
+    shown = answer("recipe", "show", "block.toml", "--threads", "1")
+    assert [row["number"] for row in shown["layers"]] == ["0", "1", "1.0", "1.1", "2", "3"]
+    assert sum(row["parameters"] for row in shown["layers"]) == shown["parameters"] == 454
+    assert sum(row["multiply_adds"] for row in shown["layers"]) == shown["multiply_adds"] == 91_024
+    assert shown["time"] == {"epoch_seconds": 3.0, "images": 37_800, "threads": 1}
+    assert shown["optimizer"]["momentum"] == 0.5
+    assert shown["description"] == "a residual block"
+
+
+def test_recipe_show_refuses_what_is_no_recipe() -> None:
+    assert "did you mean 'mlp'?" in refusal("recipe", "show", "mpl")
+
+
 # --- paths and places
 
 
@@ -628,5 +708,5 @@ def test_a_leaderboard_of_no_runs_is_empty(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_every_answer_in_json_is_all_that_stdout_has(worked: Path, unplotted: None) -> None:
-    for command in (["data"], ["submission", "quick.toml"], ["predict"], ["show"], ["leaderboard"]):
+    for command in (["data"], ["submission", "quick.toml"], ["predict"], ["show"], ["leaderboard"], ["recipe", "list"]):
         answer(*command)

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -13,11 +14,27 @@ import typer
 from digits import recipe
 from digits.augment import Augmentation
 from digits.cli import app
+from digits.nn import AVERAGES, LAYERS, OPTIMIZERS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def leaves(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The commands that do something, by their names: "train", "recipe list"."""
+    if not hasattr(command, "commands"):
+        yield name, command
+    for below, inner in getattr(command, "commands", {}).items():
+        yield from leaves(inner, f"{name} {below}".strip())
+
+
+COMMANDS = dict(leaves(typer.main.get_command(app)))
+
+
+def command_in(words: list[str]) -> str:
+    """The command that these words of the README are of; the first word, if they are of none."""
+    return next((name for name in (" ".join(words[1:3]), words[1]) if name in COMMANDS), words[1])
 
 
 def targets() -> set[str]:
@@ -46,14 +63,15 @@ def test_every_target_is_in_the_readme_and_every_target_there_exists() -> None:
 
 
 def test_every_command_is_in_the_readme_and_every_command_there_exists() -> None:
-    named = {words[1] for words in readme_lines("digits") if not words[1].startswith("-")}
+    named = {command_in(words) for words in readme_lines("digits") if not words[1].startswith("-")}
     assert named - {"COMMAND"} == set(COMMANDS)
 
 
 def test_every_option_in_the_readme_exists() -> None:
     for words in readme_lines("digits"):
-        if words[1] in COMMANDS:
-            options = {name for option in COMMANDS[words[1]].params for name in (*option.opts, *option.secondary_opts)}
+        command = COMMANDS.get(command_in(words))
+        if command:
+            options = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
             assert {word for word in words[2:] if word.startswith("-")} <= options | {"--help"}
 
 
@@ -77,11 +95,17 @@ def test_the_readmes_recipe_is_one(tmp_path: Path) -> None:
 
 
 def test_the_readme_names_every_key_and_default_of_a_recipe() -> None:
-    tables = recipe.load("mlp").resolved()
+    recipes = [recipe.load("mlp").resolved()]
+    for table, choices in (("optimizer", OPTIMIZERS), ("average", AVERAGES)):
+        recipes += [recipe.from_table({**recipes[0], table: {"name": name}}, name).resolved() for name in choices]
     (section,) = re.findall(r"\| table \| keys.*?\n\n", README, re.DOTALL)
-    for table in ("train", "optimizer", "schedule", "loss", "augment"):
-        for key in tables[table]:
-            assert f"`{key} = " in section, f"{table}.{key}"
+    lines = dict(re.findall(r"^\| `\[(\w+)\]` \|(.*)$", section, re.MULTILINE))
+    for tables in recipes:
+        for table in ("train", "optimizer", "schedule", "average", "loss", "augment"):
+            for key, value in tables[table].items():
+                assert f"`{key} = " in lines[table], f"{table}.{key}"
+                if key == "name":
+                    assert f'"{value}"' in lines[table]
 
 
 def test_the_readmes_figures_are_there_and_small() -> None:
@@ -99,6 +123,14 @@ def test_the_figure_shows_every_augmentation() -> None:
         assert f"`{key.name}`" in section
         if key.default == 0:  # those that switch something on
             assert f'("{key.name} = ' in script
+
+
+def test_the_readme_names_every_layer_and_its_keys() -> None:
+    (line,) = re.findall(r"^\| `network` \|(.*)$", README, re.MULTILINE)
+    for name, layer in LAYERS.items():
+        assert f"`{name}`" in line
+        for key in fields(layer):
+            assert f"`{key.name} = " in line or f"`{key.name}`" in line, f"{name}: {key.name}"
 
 
 @pytest.mark.parametrize("newer", [r"\.ONESHELL", r"!=", r"::=", r"&:", r"\$\(file ", r"\.SHELLFLAGS", r"\bundefine\b"])

@@ -23,6 +23,8 @@ from digits import experiment, runs
 from digits.data import Data
 from digits.errors import DigitsError
 from digits.experiment import Experiment
+from digits.nn import NoAverage, Workers
+from digits.predict import predict
 from digits.recipe import Recipe
 from digits.runs import Run
 from digits.split import Split
@@ -148,6 +150,27 @@ def test_the_submission_of_sample_data_stays_in_its_run(sample_data: Data, tmp_p
     assert run.id.endswith("-quick-s0-sample")
     assert run.path("submission.csv").exists()
     assert not (tmp_path / "submission.csv").exists()
+
+
+@pytest.mark.usefixtures("unplotted")
+def test_averaged_weights_are_what_a_run_saves_judges_and_predicts_with(own_data: Data, tmp_path: Path) -> None:
+    table = {**quick_recipe().resolved(), "average": {"name": "ema", "decay": 0.9}}
+    table["network"] = [*table["network"][:-1], {"layer": "batchnorm"}, table["network"][-1]]
+    recipe = experiment.from_table(table, "averaged")
+    run, stopped = begin(tmp_path, own_data, recipe), begin(tmp_path, own_data, recipe)
+    complete(run, own_data)
+    train_until(stopped, own_data, 66)  # all steps done, and nothing judged yet
+    complete(stopped, own_data, threads=2)
+    assert files(stopped) == files(run)
+    assert run.log()[-1]["dev_accuracy"] == run.record["scores"]["dev"]["accuracy"]
+    last = begin(tmp_path, own_data, replace(recipe, average=NoAverage()))
+    complete(last, own_data)
+    averaged, plain = (experiment.load_weights(each) for each in (run, last))
+    assert (averaged.params != plain.params).mean() > 0.5
+    assert (averaged.statistics != plain.statistics).all()
+    with Workers(1) as workers:
+        p = predict(averaged, own_data.test_images, workers)
+    np.testing.assert_array_equal(arrays(run, "test.npz")["probabilities"], p)
 
 
 @pytest.mark.usefixtures("unplotted")

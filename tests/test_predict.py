@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from digits.data import Data
-from digits.nn import Dense, Dropout, Flatten, Network, Workers, softmax
+from digits.nn import BatchNorm, Conv2D, Dense, Dropout, Flatten, Network, ReLU, Workers, softmax
 from digits.predict import network_input, predict
 
 
@@ -31,6 +31,15 @@ def test_predictions_are_one_distribution_an_image_in_the_images_order(sample_da
     np.testing.assert_allclose(p, softmax(network.forward(network_input(images))), rtol=1e-4, atol=1e-6)
 
 
+def test_norms_are_folded_and_predict_the_same(sample_data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network([Conv2D(4, 5, 3), BatchNorm(), ReLU(), Flatten(), Dense(10)], (28, 28, 1))
+    network.initialise(np.random.default_rng(0))
+    network.statistics[...] = np.random.default_rng(1).uniform(0.5, 2, len(network.statistics))
+    wanted = softmax(network.forward(network_input(sample_data.images)))
+    monkeypatch.setattr(BatchNorm, "forward", lambda *_: pytest.fail("a norm was not folded"))
+    np.testing.assert_allclose(predict(network, sample_data.images, Workers(1)), wanted, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("threads", [2, 4])
 def test_any_number_of_threads_predicts_the_same(sample_data: Data, threads: int) -> None:
     network = classifier()
@@ -51,7 +60,8 @@ def test_no_images_have_no_probabilities() -> None:
     assert predict(classifier(), np.zeros((0, 28, 28), np.uint8), Workers(1)).shape == (0, 10)
 
 
-def test_weights_that_training_has_lost_give_no_warning(sample_data: Data) -> None:
-    network = classifier()
-    network.params[...] = 3e38
+@pytest.mark.parametrize("norm", [False, True])
+def test_weights_that_training_has_lost_give_no_warning(sample_data: Data, norm: bool) -> None:
+    network = Network([Flatten(), Dense(10), BatchNorm()], (28, 28, 1)) if norm else classifier()
+    network.params[...] = network.statistics[...] = 3e38
     assert np.isnan(predict(network, sample_data.images, Workers(1))).all()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from digits import recipe as recipes
 from digits.errors import DigitsError
-from digits.nn import SGD, AdamW, Schedule, SoftmaxCrossEntropy
+from digits.nn import EMA, SGD, SWA, AdamW, NoAverage, Schedule, SoftmaxCrossEntropy
 from digits.recipe import Recipe, Train, from_table
 
 PACKAGED = sorted(path.stem for path in (Path(recipes.__file__).parent / "recipes").glob("*.toml"))
@@ -65,10 +65,11 @@ def test_what_a_recipe_leaves_out_is_the_default() -> None:
     recipe = recipes.load(write(SMALLEST))
     assert recipe.name == "my"
     assert recipe.description == ""
-    assert (recipe.train, recipe.optimizer, recipe.schedule, recipe.loss) == (
+    assert (recipe.train, recipe.optimizer, recipe.schedule, recipe.average, recipe.loss) == (
         Train(),
         AdamW(),
         Schedule(),
+        NoAverage(),
         SoftmaxCrossEntropy(),
     )
     assert recipe.network[1] == {"layer": "dense", "units": 10, "init": "he", "bound": 0.5}
@@ -90,6 +91,9 @@ def test_what_a_recipe_says_is_taken() -> None:
             [schedule]
             name = "cosine"
             warmup = 0.25
+            [average]
+            name = "ema"
+            decay = 0.99
             [loss]
             label_smoothing = 0.1
             """
@@ -99,6 +103,7 @@ def test_what_a_recipe_says_is_taken() -> None:
     assert recipe.optimizer == SGD(lr=1.0, momentum=0.5, nesterov=True)
     assert isinstance(recipe.optimizer.lr, float)  # an integer will do for a number
     assert recipe.schedule == Schedule("cosine", warmup=0.25)
+    assert recipe.average == EMA(0.99)
     assert recipe.loss == SoftmaxCrossEntropy(0.1)
 
 
@@ -141,17 +146,23 @@ TABLES = st.fixed_dictionaries(
                 "batch_size": st.integers(1, 10**6) | st.just("all"),
                 "shards": st.integers(1, 64),
                 "report_every": st.integers(1, 100),
+                "clip": st.floats(0, 1e3),
             },
         ),
         "optimizer": st.one_of(
             st.fixed_dictionaries(
                 {"name": st.just("sgd")},
-                optional={"lr": st.floats(0, 1e3), "momentum": FRACTIONS, "weight_decay": FRACTIONS},
+                optional={
+                    "lr": st.floats(0, 1e3),
+                    "momentum": FRACTIONS,
+                    "weight_decay": FRACTIONS,
+                    "decoupled": st.booleans(),
+                },
             ),
             st.fixed_dictionaries(
                 {},
                 optional={
-                    "name": st.just("adamw"),
+                    "name": st.sampled_from(["adam", "adamw"]),
                     "lr": st.floats(0, 1e3) | st.integers(0, 9),
                     "beta1": FRACTIONS,
                     "beta2": FRACTIONS,
@@ -170,6 +181,13 @@ TABLES = st.fixed_dictionaries(
                 "stages": st.integers(1, 9),
                 "factor": FRACTIONS,
             },
+        ),
+        "average": st.one_of(
+            st.fixed_dictionaries({}, optional={"name": st.just("none")}),
+            st.fixed_dictionaries({"name": st.just("ema")}, optional={"decay": FRACTIONS}),
+            st.fixed_dictionaries(
+                {"name": st.just("swa")}, optional={"start": FRACTIONS, "every": st.integers(1, 100)}
+            ),
         ),
         "loss": st.fixed_dictionaries({}, optional={"label_smoothing": FRACTIONS}),
     },
@@ -190,7 +208,7 @@ def test_a_recipe_is_the_same_after_its_way_through_json(table: dict[str, Any]) 
 @settings(deadline=None, max_examples=50)
 def test_a_resolved_recipe_has_every_key_and_keeps_what_was_said(table: dict[str, Any]) -> None:
     resolved = from_table(table, "drawn").resolved()
-    for section in ("train", "optimizer", "schedule", "loss"):
+    for section in ("train", "optimizer", "schedule", "average", "loss"):
         assert table.get(section, {}).items() <= resolved[section].items()
     for said, line in zip(table["network"], resolved["network"], strict=True):
         assert said.items() <= line.items()
@@ -354,11 +372,20 @@ FLAT, DENSE = 'layer = "flatten"', 'layer = "dense", units = 10'
         (in_optimizer("beta1 = 1"), "[optimizer]: beta1 must be at least 0 and less than 1, not 1.0"),
         (in_optimizer("momentum = 1.5", "sgd"), "[optimizer]: momentum must be at least 0 and less than 1, not 1.5"),
         (in_optimizer("nesterov = true", "sgd"), "[optimizer]: nesterov needs a momentum greater than 0"),
-        (in_optimizer("", "adam"), "[optimizer] name: 'adam' is not one of sgd, adamw, did you mean 'adamw'?"),
-        (SMALLEST + "[optimizer]\nname = 3\n", "[optimizer] name: 3 is not one of sgd, adamw"),
+        (in_optimizer("", "adamv"), "[optimizer] name: 'adamv' is not one of sgd, adam, adamw, did you mean 'adam'?"),
+        (SMALLEST + "[optimizer]\nname = 3\n", "[optimizer] name: 3 is not one of sgd, adam, adamw"),
+        (in_optimizer("decoupled = true"), "[optimizer]: unknown key 'decoupled'"),
+        (in_train("clip = -1"), "[train]: clip must be at least 0, not -1.0"),
+        (in_train("clip = nan"), "[train] clip must be a finite number"),
         (SMALLEST + '[schedule]\nname = "cosin"\n', "[schedule] name must be"),
         (SMALLEST + "[schedule]\nwarmup = 1\n", "[schedule]: warmup must be at least 0 and less than 1, not 1.0"),
         (SMALLEST + "[schedule]\nstages = 0\n", "[schedule]: stages must be at least 1, not 0"),
+        (SMALLEST + '[average]\nname = "emma"\n', "[average] name: 'emma' is not one of none, ema, swa, did you mean"),
+        (SMALLEST + "[average]\ndecay = 0.9\n", "[average]: unknown key 'decay'; it takes none"),
+        (SMALLEST + '[average]\nname = "ema"\nstart = 0.9\n', "[average]: unknown key 'start'"),
+        (SMALLEST + '[average]\nname = "ema"\ndecay = 1\n', "[average]: decay must be at least 0 and less than 1"),
+        (SMALLEST + '[average]\nname = "swa"\nstart = 1\n', "[average]: start must be at least 0 and less than 1"),
+        (SMALLEST + '[average]\nname = "swa"\nevery = 0\n', "[average]: every must be at least 1, not 0"),
         (SMALLEST + "[loss]\nlabel_smoothing = 1\n", "[loss]: label_smoothing must be at least 0 and less than 1"),
     ],
 )
@@ -407,6 +434,12 @@ def test_the_default_optimizer_may_be_named_without_losing_the_bases_values() ->
     write(SMALLEST + "[optimizer]\nlr = 0.5\n", "base.toml")  # adamw, as it names none
     recipe = recipes.load(write('extends = "base.toml"\n[optimizer]\nname = "adamw"\nbeta1 = 0.5\n'))
     assert recipe.optimizer == AdamW(lr=0.5, beta1=0.5)
+
+
+def test_another_average_takes_nothing_from_the_one_it_replaces() -> None:
+    write(SMALLEST + '[average]\nname = "swa"\nstart = 0.5\nevery = 2\n', "base.toml")
+    assert recipes.load(write('extends = "base.toml"\n[average]\nname = "ema"\n')).average == EMA()
+    assert recipes.load(write('extends = "base.toml"\n[average]\nevery = 3\n')).average == SWA(0.5, 3)
 
 
 def test_an_absolute_path_may_be_extended() -> None:

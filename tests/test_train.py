@@ -124,12 +124,26 @@ def test_any_number_of_threads_gives_the_same_training(
 
 
 AUGMENT = {"rotate": 10, "shift": 0.1, "elastic": 0.5}
+NORMED = [
+    {"layer": "conv", "channels": 4, "kernel": 5, "stride": 3},
+    {"layer": "batchnorm"},
+    RELU,
+    FLATTEN,
+    {"layer": "dense", "units": 12},
+    {"layer": "batchnorm"},
+    {"layer": "dropout", "rate": 0.2},
+    OUT,
+]
+AVERAGES: list[dict[str, Any]] = [{"name": "none"}, {"name": "ema", "decay": 0.8}, {"name": "swa", "start": 0.4}]
 
 OPTIMIZERS: list[dict[str, Any]] = [
     {"name": "adamw"},
     {"name": "sgd", "lr": 0.05},
     {"name": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.001},
 ]
+
+
+FIRST: dict[str, Any] = {"optimizer": OPTIMIZERS[0], "batch_size": 20}
 
 
 @settings(deadline=None, max_examples=25)
@@ -139,8 +153,12 @@ OPTIMIZERS: list[dict[str, Any]] = [
     optimizer=st.sampled_from(OPTIMIZERS),
     batch_size=st.sampled_from([20, "all"]),
     augment=st.sampled_from([{}, AUGMENT]),
+    average=st.sampled_from(AVERAGES),
+    network=st.sampled_from([recipe().resolved()["network"], NORMED]),
 )
-@example(at=3, again=4, optimizer=OPTIMIZERS[0], batch_size=20, augment={})  # twice within the first epoch of 5 steps
+@example(at=3, again=4, **FIRST, augment={}, average=AVERAGES[0], network=NORMED)  # twice within the first epoch
+@example(at=7, again=12, **FIRST, augment=AUGMENT, average=AVERAGES[1], network=NORMED)
+@example(at=7, again=12, **FIRST, augment={}, average=AVERAGES[2], network=NORMED)  # before and after its start
 def test_a_training_that_is_interrupted_ends_as_one_that_is_not(
     start: Start,
     at: int,
@@ -148,12 +166,14 @@ def test_a_training_that_is_interrupted_ends_as_one_that_is_not(
     optimizer: dict[str, Any],
     batch_size: int | str,
     augment: dict[str, float],
+    average: dict[str, Any],
+    network: list[dict[str, Any]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("checkpoints")
     epochs = 3 if batch_size == 20 else 15
     train = {"epochs": epochs, "batch_size": batch_size, "report_every": 2}
-    chosen = recipe(optimizer=optimizer, train=train, augment=augment)
+    chosen = recipe(optimizer=optimizer, train=train, augment=augment, average=average, network=network)
     whole = start(chosen)
     wanted = list(whole)
 
@@ -169,6 +189,70 @@ def test_a_training_that_is_interrupted_ends_as_one_that_is_not(
     steps += last
     assert timeless(steps) == timeless(wanted)
     assert_same(state(last, folder / "last.npz"), state(whole, folder / "whole.npz"))
+    for name, array in last.predictor().named_arrays():
+        np.testing.assert_array_equal(array, dict(whole.predictor().named_arrays())[name])
+
+
+@pytest.mark.parametrize(
+    ("average", "shares"),
+    [
+        ({"name": "ema", "decay": 0.8}, 0.8 ** np.arange(14, -1, -1.0)),
+        ({"name": "swa", "start": 0.4}, [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]),
+    ],
+    ids=["ema", "swa"],
+)
+def test_the_weights_that_are_judged_are_the_average_of_those_after_each_step(
+    start: Start, average: dict[str, Any], shares: Array
+) -> None:
+    training, plain = start(recipe(average=average)), start(recipe())
+    weights, scores = [], []
+    for progress in training:
+        weights.append(training.network.params.copy())
+        if progress.record:
+            scores.append((progress.record.dev_accuracy, progress.record.dev_loss))
+    list(plain)
+    np.testing.assert_array_equal(training.network.params, plain.network.params)  # nothing else has changed
+    wanted = np.average(weights, axis=0, weights=shares)
+    np.testing.assert_allclose(training.predictor().params, wanted, rtol=1e-4, atol=1e-6)
+    score, loss = training.evaluate(training._dev_images, training._dev_labels)
+    assert scores[-1] == (score.accuracy, loss)
+    assert loss != plain.evaluate(training._dev_images, training._dev_labels)[1]
+    plain.network.params[...] = training.predictor().params
+    assert loss == plain.evaluate(training._dev_images, training._dev_labels)[1]
+
+
+def test_until_an_average_is_there_the_weights_themselves_are_judged(start: Start) -> None:
+    training = start(recipe(average={"name": "swa", "start": 0.4}))
+    for progress in training:
+        assert (training.predictor() is training.network) == (progress.step < 10)
+
+
+def test_averaged_weights_have_statistics_of_their_own(start: Start) -> None:
+    longer = {"train": {"epochs": 8, "batch_size": 20}, "optimizer": {"lr": 0.01}}
+    training = start(recipe(network=NORMED, average={"name": "ema", "decay": 0.9}, **longer), images=500, dev=100)
+    list(training)
+    averaged = training.predictor()
+    observed = averaged.statistics.copy()
+    x = network_input(training._images)
+    convolved = averaged.layers[0].forward(x)
+    np.testing.assert_allclose(averaged.layers[1].mean, convolved.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(averaged.layers[1].variance, convolved.var(axis=(0, 1, 2)), rtol=0.02)
+    assert (observed != training.network.statistics).all()
+    score, _ = training.evaluate(training._dev_images, training._dev_labels)
+    assert score.accuracy > 0.5  # with statistics that are not theirs it guesses
+    np.testing.assert_array_equal(averaged.statistics, observed)
+
+
+@pytest.mark.parametrize("average", AVERAGES[1:], ids=lambda average: average["name"])
+def test_any_number_of_threads_gives_the_same_averaged_weights(start: Start, average: dict[str, Any]) -> None:
+    results = []
+    for threads in (1, 2, 4):
+        with single_threaded_blas(), Workers(threads) as workers:
+            training = start(recipe(network=NORMED, average=average, augment=AUGMENT), workers=workers)
+            results.append((timeless(list(training)), dict(training.predictor().named_arrays())))
+    for steps, arrays in results[1:]:
+        assert steps == results[0][0]
+        assert_same(arrays, results[0][1])
 
 
 def test_a_checkpoint_takes_a_training_back_too(start: Start, tmp_path: Path) -> None:
@@ -216,6 +300,7 @@ def with_(**changes: Array) -> Callable[[Path], None]:
         lambda path: path.write_text("not a checkpoint"),
         without("params"),
         without("state.m"),
+        without("statistics"),
         without("progress"),
         with_(params=np.zeros(3, np.float32)),
         with_(progress=np.array("{")),
@@ -419,6 +504,21 @@ def test_blank_images_are_images_too(sample_data: Data, batch_size: int | str) -
     assert math.isfinite(last.loss)
 
 
+def test_a_clipped_training_takes_shorter_steps_and_is_the_same_on_any_number_of_threads(start: Start) -> None:
+    sgd = {"optimizer": {"name": "sgd", "lr": 1.0}, "schedule": {}}
+    clipped = recipe(**sgd, train={"epochs": 1, "batch_size": 20, "clip": 0.01})
+    weights = []
+    for threads in (1, 3):
+        with single_threaded_blas(), Workers(threads) as workers:
+            training = start(clipped, workers=workers)
+            for _ in range(3):
+                before = training.network.params.astype(float)
+                next(training)
+                assert np.linalg.norm(training.network.params - before) == pytest.approx(0.01, rel=1e-3)
+            weights.append(training.network.params.copy())
+    np.testing.assert_array_equal(*weights)
+
+
 @pytest.mark.parametrize("lr", [1e30, 1e38])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_loss_that_is_no_longer_finite_ends_the_training(start: Start, optimizer: str, lr: float) -> None:
@@ -472,7 +572,7 @@ def test_a_training_is_float32_and_says_so_in_its_checkpoint(start: Start, tmp_p
     training.save(tmp_path / "checkpoint.npz")
     kinds = {name: array.dtype for name, array in read_arrays(tmp_path / "checkpoint.npz").items()}
     assert kinds.pop("progress").kind == "U"
-    assert kinds == dict.fromkeys(("params", "state.m", "state.v"), np.dtype(np.float32))
+    assert kinds == dict.fromkeys(("params", "statistics", "state.m", "state.v"), np.dtype(np.float32))
 
 
 def test_the_images_and_labels_stay_as_they_are(start: Start, sample_data: Data) -> None:

@@ -150,7 +150,8 @@ class Experiment:
         Raises DigitsError where something can't be written; the run can then be resumed.
         """
         run, data, training = self.run, self.data, self.training
-        write_whole(run.path("weights.npz"), training.network.save)
+        network = training.predictor()
+        write_whole(run.path("weights.npz"), network.save)
         train_score, train_loss = training.evaluate(data.images[self.train_rows], data.labels[self.train_rows])
         scores: dict[str, Any] = {"train": _score_table(train_score, train_loss), "dev": None}
         plots.learning_curves(run.path("learning-curve.png"), run.log(), run.id, training.whole)
@@ -158,11 +159,11 @@ class Experiment:
             images, labels = data.images[self.dev_rows], data.labels[self.dev_rows]
             score, loss = training.evaluate(images, labels)
             scores["dev"] = _score_table(score, loss)
-            p = predict(training.network, images, self.workers)
+            p = predict(network, images, self.workers)
             _write_arrays(run.path("dev.npz"), {"rows": self.dev_rows, "labels": labels, "probabilities": p})
             plots.confusion_matrix(run.path("confusion.png"), labels, p.argmax(axis=1), run.id)
             plots.mistakes(run.path("mistakes.png"), images, self.dev_rows, labels, p, run.id)
-        _write_predictions(run, training.network, data, self.workers)
+        _write_predictions(run, network, data, self.workers)
         runs.publish(run, self.submissions)  # before the run is finished: where this fails, --resume does it
         run.update(
             status="finished",

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from digits.nn import Array, Network, Workers, probabilities
+from digits.nn import Array, Network, Workers, folded, probabilities
 
 
 def network_input(images: NDArray[np.uint8]) -> Array:
@@ -18,4 +18,4 @@ def network_input(images: NDArray[np.uint8]) -> Array:
 
 def predict(network: Network, images: NDArray[np.uint8], workers: Workers) -> Array:
     """The probability of each digit, (N, 10), for images (N, 28, 28)."""
-    return probabilities(network, workers, len(images), lambda block: network_input(images[block]))
+    return probabilities(folded(network), workers, len(images), lambda block: network_input(images[block]))

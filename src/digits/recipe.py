@@ -1,6 +1,7 @@
 """A recipe: a named experiment as a small TOML file of differences from the defaults, read strictly."""
 
 import difflib
+import math
 import os
 import re
 import sys
@@ -15,10 +16,23 @@ import numpy as np
 
 from digits.augment import Augmentation
 from digits.errors import DigitsError
-from digits.nn import LAYERS, OPTIMIZERS, AdamW, Network, Optimizer, Schedule, SoftmaxCrossEntropy, layer_of
+from digits.nn import (
+    AVERAGES,
+    LAYERS,
+    OPTIMIZERS,
+    AdamW,
+    Average,
+    Network,
+    NoAverage,
+    Optimizer,
+    Schedule,
+    SoftmaxCrossEntropy,
+    layer_of,
+)
 
 IMAGE = (28, 28, 1)
 CLASSES = 10
+DEFAULTS = {"optimizer": AdamW.name, "average": NoAverage.name}  # of the tables whose keys depend on their name
 
 T = TypeVar("T")
 
@@ -29,20 +43,23 @@ class Train:
 
     An epoch goes once over the training images in a new random order, `batch_size` at a time; "all" takes them all in
     one step, always in the same order. A batch is cut into `shards` for the worker threads: a part of the recipe,
-    because another number adds in another order and so gives other last digits. A line is logged, with the dev score,
-    every `report_every` epochs.
+    because another number adds in another order and so gives other last digits. The gradient of a batch is cut to the
+    length `clip`, unless that is 0. A line is logged, with the dev score, every `report_every` epochs.
     """
 
     epochs: int = 10
     batch_size: int | Literal["all"] = 128
     shards: int = 4
     report_every: int = 1
+    clip: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "shards", "report_every"):
             value = getattr(self, name)
             if value != "all" and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
+        if not 0 <= self.clip < math.inf:
+            raise ValueError(f"clip must be at least 0, not {self.clip}")
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,7 @@ class Recipe:
     train: Train = field(default_factory=Train)
     optimizer: Optimizer = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=Schedule)
+    average: Average = field(default_factory=NoAverage)
     loss: SoftmaxCrossEntropy = field(default_factory=SoftmaxCrossEntropy)
     augment: Augmentation = field(default_factory=Augmentation)
 
@@ -80,6 +98,7 @@ class Recipe:
             "train": asdict(self.train),
             "optimizer": {"name": self.optimizer.name, **asdict(self.optimizer)},
             "schedule": asdict(self.schedule),
+            "average": {"name": self.average.name, **asdict(self.average)},
             "loss": asdict(self.loss),
             "augment": asdict(self.augment),
         }
@@ -107,16 +126,15 @@ def from_table(table: dict[str, Any], where: str) -> Recipe:
     lines = table.get("network")
     if not isinstance(lines, list) or not lines:
         raise DigitsError(f'{where}: network must be a list of layers, such as [{{ layer = "dense", units = 10 }}]')
-    optimizer = _table(table, "optimizer", where)
-    kind = _choice(optimizer.pop("name", AdamW.name), OPTIMIZERS, f"{where}, [optimizer] name")
     name = str(table.get("name", ""))
     recipe = Recipe(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "recipe",
         description=_value(table.get("description", ""), str, f"{where}, description"),
         network=tuple(_layers(lines, where)),
         train=_dataclass(Train, _table(table, "train", where), f"{where}, [train]"),
-        optimizer=_dataclass(kind, optimizer, f"{where}, [optimizer]"),
+        optimizer=_named(OPTIMIZERS, table, "optimizer", where),
         schedule=_dataclass(Schedule, _table(table, "schedule", where), f"{where}, [schedule]"),
+        average=_named(AVERAGES, table, "average", where),
         loss=_dataclass(SoftmaxCrossEntropy, _table(table, "loss", where), f"{where}, [loss]"),
         augment=_dataclass(Augmentation, _table(table, "augment", where), f"{where}, [augment]"),
     )
@@ -157,15 +175,14 @@ def _read(which: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _over(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
-    """A table laid over another, key by key in [sections]; another optimizer takes nothing from the base's."""
+    """A table laid over another, key by key in [sections]; one of another name takes nothing from the base's."""
     merged = dict(base)
     for key, value in table.items():
         below = base.get(key)
         merged[key] = value
         if isinstance(value, dict) and isinstance(below, dict):
-            default = AdamW.name if key == "optimizer" else None
-            same = value.get("name", below.get("name", default)) == below.get("name", default)
-            merged[key] = {**below, **value} if same else value
+            usual = below.get("name", DEFAULTS.get(key))
+            merged[key] = {**below, **value} if value.get("name", usual) == usual else value
     return merged
 
 
@@ -199,6 +216,13 @@ def _table(table: dict[str, Any], key: str, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DigitsError(f"{where}: {key} must be a table, [{key}], not {value!r}")
     return dict(value)
+
+
+def _named(choices: dict[str, type[T]], table: dict[str, Any], key: str, where: str) -> T:
+    """The config in the table [key], of the class that its name chooses."""
+    values = _table(table, key, where)
+    kind = _choice(values.pop("name", DEFAULTS[key]), choices, f"{where}, [{key}] name")
+    return _dataclass(kind, values, f"{where}, [{key}]")
 
 
 def _dataclass(cls: type[T], table: dict[str, Any], where: str) -> T:

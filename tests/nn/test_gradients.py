@@ -27,6 +27,7 @@ from digits.nn import (
     ReLU,
     Residual,
     Shape,
+    SiLU,
     SpatialDropout,
 )
 
@@ -58,6 +59,9 @@ CASES = {
     "dense, one input": Case((Dense(4),), (1,)),
     "relu": Case((ReLU(),), (6,)),
     "relu on images": Case((ReLU(),), (4, 3, 2)),
+    "silu": Case((SiLU(),), (6,)),
+    "silu on images": Case((SiLU(),), (4, 3, 2)),
+    "silu in the place of what came before": Case((Conv2D(8, bias=False), SiLU(), Conv2D(4), SiLU()), (7, 8, 8)),
     "dropout": Case((Dropout(0.4),), (6,)),
     "dropout on images": Case((Dropout(0.4),), (4, 3, 2)),
     "dropout that drops nothing": Case((Dropout(0.0),), (6,)),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digits.nn import LAYERS, Dense, Dropout, Flatten, Layer, Network, ReLU
+from digits.nn import LAYERS, Dense, Dropout, Flatten, Layer, Network, ReLU, SiLU
 
 
 def initialised(layer: Layer, inputs: int) -> Network:
@@ -53,6 +53,16 @@ def test_uniform_draws_weights_and_biases_within_the_bound() -> None:
         assert 0.24 < np.abs(drawn).max() <= 0.25
         assert drawn.std() == pytest.approx(0.25 / np.sqrt(3), rel=error)
         assert abs(drawn.mean()) < 5 * 0.25 / np.sqrt(3 * drawn.size)
+
+
+def test_silu_is_x_times_its_sigmoid() -> None:
+    x = np.array([[0.0, 1, -1, 20, -20, 1e4, -1e4]])
+    sigmoid_1, sigmoid_20 = 1 / (1 + np.exp(-1.0)), 1 / (1 + np.exp(20.0))
+    wanted = [[0, sigmoid_1, sigmoid_1 - 1, 20 * (1 - sigmoid_20), -20 * sigmoid_20, 1e4, 0]]
+    np.testing.assert_allclose(SiLU().forward(x), wanted, rtol=1e-6, atol=1e-12)
+    single = SiLU().forward(x.astype(np.float32))
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_dropout_drops_its_share_and_scales_the_rest_up() -> None:

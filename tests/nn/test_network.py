@@ -13,7 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digits.nn import CheckpointError, Dense, Dropout, Flatten, Layer, Network, ReLU, read_arrays, write_arrays
+from digits.nn import (
+    BatchNorm,
+    CheckpointError,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    Network,
+    ReLU,
+    read_arrays,
+    write_arrays,
+)
 
 
 def perceptron(dtype: type = np.float32) -> Network:
@@ -40,10 +51,22 @@ def test_parameters_and_gradients_are_views_into_flat_vectors() -> None:
     }
 
 
-def test_weight_decay_is_for_matrices_and_not_for_biases() -> None:
-    network = Network([Dense(2), ReLU(), Dense(1)], (3,))
-    np.testing.assert_array_equal(network.decays(), [1] * 6 + [0] * 2 + [1] * 2 + [0])
-    assert network.decays().dtype == network.params.dtype
+def test_weight_decay_is_for_matrices_and_neither_for_biases_nor_for_norms() -> None:
+    network = Network([Dense(2), BatchNorm(), ReLU(), Dense(1)], (3,))
+    assert network.decayed() == [slice(0, 6), slice(12, 14)]  # then 2 biases, 2 γ and 2 β, and 1 bias
+
+
+@settings(deadline=None)
+@given(start=st.integers(0, 15), size=st.integers(0, 15))
+def test_a_block_of_the_parameters_decays_where_the_whole_does(start: int, size: int) -> None:
+    network = Network([Dense(2), BatchNorm(), ReLU(), Dense(1)], (3,))
+    whole, block = np.zeros(15), np.zeros(15)
+    for part in network.decayed():
+        whole[part] = 1
+    for part in network.decayed(start, min(start + size, 15)):
+        block[start : start + size][part] = 1
+    np.testing.assert_array_equal(block[start : start + size], whole[start : start + size])
+    assert block.sum() == whole[start : start + size].sum()
 
 
 def test_the_same_generator_draws_the_same_parameters() -> None:

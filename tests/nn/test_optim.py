@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digits.nn import OPTIMIZERS, SGD, AdamW, Array, Optimizer, Schedule
+from digits.nn import OPTIMIZERS, SGD, Adam, AdamW, Array, Optimizer, Schedule
+from digits.nn.optim import clipping, sum_of_squares
 
 W = (1.0, -2.0)
-MATRIX_AND_BIAS = np.array([1.0, 0.0])  # weight decay is for the first of two parameters only
+MATRIX_AND_BIAS = [slice(0, 1)]  # weight decay is for the first of two parameters only
 
 
 def after(optimizer: Optimizer, *gradients: tuple[float, float]) -> Array:
@@ -36,8 +37,10 @@ def after(optimizer: Optimizer, *gradients: tuple[float, float]) -> Array:
         (SGD(0.1, weight_decay=0.2), (0.8114, -2.0)),
         # g = v = (0.7, 1), w = (0.93, -2.1);  g = (1.186, -1), v = (0.63 + 1.186, -0.1) = (1.816, -0.1)
         (SGD(0.1, momentum=0.9, weight_decay=0.2), (0.93 - 0.1816, -2.09)),
+        # 0.98 w = 0.98, w = (0.98 - 0.05, -2.1);  0.98 w = 0.9114, v = (1.45, -0.1), w = (0.9114 - 0.145, -2.09)
+        (SGD(0.1, momentum=0.9, weight_decay=0.2, decoupled=True), (0.7664, -2.09)),
     ],
-    ids=["plain", "momentum", "nesterov", "decay", "momentum and decay"],
+    ids=["plain", "momentum", "nesterov", "decay", "momentum and decay", "momentum and decoupled decay"],
 )
 def test_gradient_descent_by_hand(optimizer: SGD, wanted: tuple[float, float]) -> None:
     np.testing.assert_allclose(after(optimizer, (0.5, 1), (1, -1)), wanted, rtol=1e-14)
@@ -55,14 +58,42 @@ def test_adamw_by_hand() -> None:
     np.testing.assert_allclose(after(optimizer, (2, -4), (-2, 4)), second, rtol=1e-14)
 
 
+def test_adam_by_hand() -> None:
+    optimizer = Adam(0.1, beta1=0.5, beta2=0.75, epsilon=1, weight_decay=0.2)
+    # Its decay makes these gradients those of the test above: 1.8 + 0.2 · 1 = 2, and w = (1 - 0.1 · 2/3, -2 + 0.08).
+    first = np.array([14 / 15, -1.92])
+    np.testing.assert_allclose(after(optimizer, (1.8, -4)), first, rtol=1e-14)
+    second = first - 0.1 * np.array([-2 / 9, 4 / 15])
+    np.testing.assert_allclose(after(optimizer, (1.8, -4), (-2 - 0.2 * 14 / 15, 4)), second, rtol=1e-14)
+
+
+def test_adam_and_adamw_are_one_without_decay() -> None:
+    steps = (0.5, 1.0), (1.0, -1.0)
+    np.testing.assert_array_equal(after(Adam(0.1), *steps), after(AdamW(0.1, weight_decay=0), *steps))
+
+
+def test_decay_that_is_decoupled_is_that_of_the_gradient_without_momentum() -> None:
+    steps = (0.5, 1.0), (1.0, -1.0)
+    coupled, decoupled = (after(SGD(0.1, weight_decay=0.2, decoupled=each), *steps) for each in (False, True))
+    np.testing.assert_allclose(coupled, decoupled, rtol=1e-14)
+
+
 def test_adamw_without_decay_steps_by_the_learning_rate_whatever_the_size_of_the_gradient() -> None:
     # At step 1, m̂ / √v̂ is the gradient's sign.
     np.testing.assert_allclose(after(AdamW(0.01, weight_decay=0), (1e-3, -1e3)), (0.99, -1.99), rtol=1e-6)
 
 
+def runs(where: Array) -> list[slice]:
+    """The slices, each of one number, where this is true."""
+    return [slice(int(at), int(at) + 1) for at in np.flatnonzero(where)]
+
+
 optimizers = pytest.mark.parametrize(
     "optimizer",
-    [SGD(), SGD(momentum=0.9), SGD(momentum=0.9, nesterov=True, weight_decay=1e-2), AdamW(), AdamW(weight_decay=0)],
+    [
+        *(SGD(), SGD(momentum=0.9), SGD(momentum=0.9, nesterov=True, weight_decay=1e-2)),
+        *(SGD(momentum=0.9, weight_decay=1e-2, decoupled=True), Adam(), Adam(weight_decay=1e-2), AdamW()),
+    ],
     ids=repr,
 )
 
@@ -72,7 +103,7 @@ optimizers = pytest.mark.parametrize(
 @given(cut=st.integers(0, 20))
 def test_an_update_of_slices_is_the_update_of_the_whole_bit_for_bit(optimizer: Optimizer, cut: int) -> None:
     rng = np.random.default_rng(0)
-    decays = (np.arange(20) % 3 > 0).astype(np.float32)
+    matrices = np.arange(20) % 3 > 0
     w = rng.normal(size=20).astype(np.float32)
     parts, state = w.copy(), {name: np.zeros_like(w) for name in optimizer.states}
     state_of_parts = {name: vector.copy() for name, vector in state.items()}
@@ -80,8 +111,8 @@ def test_an_update_of_slices_is_the_update_of_the_whole_bit_for_bit(optimizer: O
         g = rng.normal(size=20).astype(np.float32)
         for part in (slice(cut, None), slice(0, cut)):
             sliced = {name: vector[part] for name, vector in state_of_parts.items()}
-            optimizer.update(parts[part], g[part].copy(), sliced, 0.1, step, decays[part])
-        optimizer.update(w, g, state, 0.1, step, decays)
+            optimizer.update(parts[part], g[part].copy(), sliced, 0.1, step, runs(matrices[part]))
+        optimizer.update(w, g, state, 0.1, step, runs(matrices))
     np.testing.assert_array_equal(parts, w)
     for name, vector in state.items():
         np.testing.assert_array_equal(state_of_parts[name], vector)
@@ -90,10 +121,10 @@ def test_an_update_of_slices_is_the_update_of_the_whole_bit_for_bit(optimizer: O
 @optimizers
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_an_update_keeps_the_precision(optimizer: Optimizer, dtype: type) -> None:
-    w, g, decays = np.ones(3, dtype), np.full(3, 0.1, dtype), np.ones(3, dtype)
+    w, g = np.ones(3, dtype), np.full(3, 0.1, dtype)
     state = {name: np.zeros(3, dtype) for name in optimizer.states}
     before = w.copy()
-    optimizer.update(w, g, state, 0.1, 1, decays)
+    optimizer.update(w, g, state, 0.1, 1, [slice(0, 3)])
     assert {array.dtype for array in (w, g, *state.values())} == {np.dtype(dtype)}
     assert (w < before).all()
 
@@ -125,7 +156,29 @@ def test_a_value_that_makes_no_sense_is_refused(cls: type, values: dict[str, obj
 
 
 def test_every_optimizer_is_known_by_its_name() -> None:
-    assert {name: cls.name for name, cls in OPTIMIZERS.items()} == {"sgd": "sgd", "adamw": "adamw"}
+    assert {name: cls.name for name, cls in OPTIMIZERS.items()} == {
+        "sgd": "sgd",
+        "adam": "adam",
+        "adamw": "adamw",
+    }
+
+
+def test_clipping_by_hand() -> None:
+    squares = np.array([9.0, 16.0])  # a gradient that is 5 long
+    assert clipping(squares, 2.0) == 0.4
+    assert clipping(squares, 5.0) == clipping(squares, 6.0) == 1
+    assert clipping(np.zeros(2), 1e-9) == 1
+    assert type(clipping(squares, 2.0)) is float
+    assert clipping(np.array([np.inf, 1.0]), 2.0) == 0  # and 0 · inf is no number
+    assert clipping(np.array([np.nan, 1.0]), 2.0) == 1
+
+
+def test_squares_are_summed_in_float64() -> None:
+    g = np.array([1e30, 3.0, 1e-30], np.float32)
+    assert sum_of_squares(g[:1]) == pytest.approx(1e60, rel=1e-6)  # more than float32 holds
+    assert sum_of_squares(g[1:]) == 9
+    many = np.full(10**6, 0.1, np.float32)
+    assert sum_of_squares(many) == pytest.approx(10**6 * float(many[0]) ** 2, rel=1e-13)
 
 
 ROOT = math.sqrt(0.5)  # the cosine of an eighth of a turn

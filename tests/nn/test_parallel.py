@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from digits.machine import single_threaded_blas
 from digits.nn import (
     SGD,
+    Adam,
     AdamW,
     Array,
     DataParallel,
@@ -64,14 +65,17 @@ def trained(
     steps: int = 3,
     images: int = IMAGES,
     smoothing: float = 0.1,
+    clip: float = 0.0,
 ) -> DataParallel:
-    """The network after some steps on the same batch."""
+    """The network after some steps on the same batch, and the mean of its weights after each of them."""
     x, labels = batch(images, network.params.dtype.type)
     with single_threaded_blas(), Workers(threads) as workers:
         load = loader(x, labels)
-        parallel = DataParallel(network, SoftmaxCrossEntropy(smoothing), optimizer, workers, shards, load)
+        average = shared_zeros(network.params.shape, network.params.dtype)
+        loss = SoftmaxCrossEntropy(smoothing)
+        parallel = DataParallel(network, loss, optimizer, workers, shards, load, clip, average)
         for step in range(1, steps + 1):
-            parallel.step(images, optimizer.lr, step)
+            parallel.step(images, optimizer.lr, step, 1 / step)
     return parallel
 
 
@@ -114,7 +118,12 @@ def test_a_small_batch_has_no_part_of_the_large_one_before() -> None:
     np.testing.assert_array_equal(used.params, fresh.params)
 
 
-OPTIMIZERS = [SGD(0.1), SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01), AdamW(0.01)]
+OPTIMIZERS = [
+    SGD(0.1),
+    SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    Adam(0.01, weight_decay=0.01),
+    AdamW(0.01),
+]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
@@ -126,20 +135,22 @@ def test_blocks_of_parameters_are_updated_as_one_vector_would_be(optimizer: Opti
     for step in (1, 2, 3):
         loss.forward(plain.forward(x), labels)
         plain.backward(loss.backward(IMAGES))
-        optimizer.update(plain.params, plain.grads, state, optimizer.lr, step, plain.decays())
+        optimizer.update(plain.params, plain.grads, state, optimizer.lr, step, plain.decayed())
     np.testing.assert_allclose(network.params, plain.params, rtol=1e-7, atol=1e-9)
     for name in optimizer.states:
         np.testing.assert_allclose(parallel.state[name], state[name], rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("clip", [0, 0.1])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
-def test_any_number_of_threads_gives_the_same_weights_bit_for_bit(optimizer: Optimizer) -> None:
+def test_any_number_of_threads_gives_the_same_weights_bit_for_bit(optimizer: Optimizer, clip: float) -> None:
     one, *others = (
-        trained(perceptron(np.float32, 2000, dropout=0.3), optimizer, threads=threads, images=333, shards=7)
+        trained(perceptron(np.float32, 2000, dropout=0.3), optimizer, threads=threads, images=333, shards=7, clip=clip)
         for threads in (1, 2, 4)
     )
     for other in others:
         np.testing.assert_array_equal(other.network.params, one.network.params)
+        np.testing.assert_array_equal(other.average, one.average)
         for name in optimizer.states:
             np.testing.assert_array_equal(other.state[name], one.state[name])
 
@@ -150,12 +161,30 @@ def test_a_step_decays_weights_and_not_biases(optimizer: Optimizer) -> None:
     before = plain.params.copy()
     decayed = trained(perceptron(), optimizer, steps=1).network
     trained(plain, type(optimizer)(0.1, weight_decay=0), steps=1)  # type: ignore[call-arg]
-    matrices = plain.decays() == 1
+    matrices = np.zeros(plain.count, bool)
+    for part in plain.decayed():
+        matrices[part] = True
     np.testing.assert_array_equal(decayed.params[~matrices], plain.params[~matrices])
     # lr · weight_decay = 0.05
     np.testing.assert_allclose(
         decayed.params[matrices], plain.params[matrices] - 0.05 * before[matrices], rtol=1e-9, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_gradient_that_is_too_long_is_cut_to_the_limit_and_a_shorter_one_is_left(shards: int) -> None:
+    before = perceptron(units=3000).params.copy()
+    free = trained(perceptron(units=3000), SGD(1.0), steps=1, shards=shards).network.params - before
+    length = float(np.linalg.norm(free))
+    for clip, wanted in ((length / 3, free / 3), (length * 1.01, free)):
+        cut = trained(perceptron(units=3000), SGD(1.0), steps=1, shards=shards, clip=clip).network.params - before
+        np.testing.assert_allclose(cut, wanted, rtol=1e-9, atol=1e-13)
+
+
+def test_the_average_follows_the_weights(forks: bool) -> None:
+    weights = [trained(perceptron(), SGD(0.1), steps=steps).network.params for steps in (1, 2, 3)]
+    average = trained(perceptron(), SGD(0.1), steps=3, threads=2).average
+    np.testing.assert_allclose(average, np.mean(weights, axis=0), rtol=1e-12, atol=1e-15)
 
 
 def arrays_of(thing: object, seen: set[int]) -> list[Array]:
@@ -180,7 +209,7 @@ def arrays_of(thing: object, seen: set[int]) -> list[Array]:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 def test_every_number_of_a_training_has_the_precision_of_the_network(optimizer: Optimizer, dtype: type) -> None:
     parallel = trained(perceptron(dtype, dropout=0.3), optimizer)
-    own = [parallel.network, parallel.state, parallel._replicas, parallel._losses, parallel._decays]
+    own = [parallel.network, parallel.state, parallel._replicas, parallel._losses, parallel.average]
     floats = [array.dtype for array in arrays_of(own, set()) if array.dtype.kind == "f"]
     assert len(floats) > 40
     assert set(floats) == {np.dtype(dtype)}

@@ -1,5 +1,7 @@
 """A neural network in NumPy alone; it knows nothing of digits or of Kaggle."""
 
+from digits.nn.averaging import AVERAGES, EMA, SWA, Average, NoAverage
+from digits.nn.folding import folded
 from digits.nn.layers import (
     LAYERS,
     AvgPool2D,
@@ -13,22 +15,28 @@ from digits.nn.layers import (
     MaxPool2D,
     ReLU,
     Residual,
+    SiLU,
     SpatialDropout,
     layer_of,
 )
 from digits.nn.losses import SoftmaxCrossEntropy, softmax
 from digits.nn.network import CheckpointError, Network, read_arrays, write_arrays
-from digits.nn.optim import OPTIMIZERS, SGD, AdamW, Optimizer, Schedule
-from digits.nn.parallel import DataParallel, WorkerError, Workers, probabilities
+from digits.nn.optim import OPTIMIZERS, SGD, Adam, AdamW, Optimizer, Schedule
+from digits.nn.parallel import DataParallel, WorkerError, Workers, probabilities, renew_statistics
 from digits.nn.pixels import Pixels
 from digits.nn.scratch import Array, Shape
 
 __all__ = [
+    "AVERAGES",
+    "EMA",
     "LAYERS",
     "OPTIMIZERS",
     "SGD",
+    "SWA",
+    "Adam",
     "AdamW",
     "Array",
+    "Average",
     "AvgPool2D",
     "BatchNorm",
     "CheckpointError",
@@ -41,19 +49,23 @@ __all__ = [
     "Layer",
     "MaxPool2D",
     "Network",
+    "NoAverage",
     "Optimizer",
     "Pixels",
     "ReLU",
     "Residual",
     "Schedule",
     "Shape",
+    "SiLU",
     "SoftmaxCrossEntropy",
     "SpatialDropout",
     "WorkerError",
     "Workers",
+    "folded",
     "layer_of",
     "probabilities",
     "read_arrays",
+    "renew_statistics",
     "softmax",
     "write_arrays",
 ]

@@ -350,6 +350,41 @@ class ReLU(Layer):
 
 
 @dataclass
+class SiLU(Layer):
+    """y = x σ(x) = h (1 + t)      h = x / 2,  t = tanh h,  σ(x) = 1 / (1 + exp(-x)) = (1 + t) / 2
+
+    dx = dy (1 + y + t (1 - y)) / 2. A ReLU without the corner (Elfwing et al. 2018, arXiv 1702.03118; as "swish" in
+    Ramachandran et al. 2017, arXiv 1710.05941); tanh overflows nowhere, and NumPy has it quicker than exp.
+    """
+
+    name = "silu"
+
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+        rows = laid_out(x)
+        y = rows if self.in_place else self.scratch("y", rows.shape, x.dtype)
+        if rng:
+            self.slopes = self.scratch("slopes", rows.shape, x.dtype)
+        h, t = (thread_scratch(key, rows.shape[1:], x.dtype) for key in ("half", "tanh"))
+        for at, (row, out) in enumerate(zip(rows, y, strict=True)):
+            np.multiply(row, 0.5, out=h)
+            np.tanh(h, out=t)
+            np.multiply(h, t, out=out)
+            out += h
+            if rng:
+                slope = np.subtract(1, out, out=self.slopes[at])
+                slope *= t
+                slope += out
+                slope += 1
+                slope *= 0.5
+        return handed_on(y, x.ndim)
+
+    def backward(self, dy: Array) -> Array:
+        drows = laid_out(dy)
+        drows *= self.slopes
+        return handed_on(drows, dy.ndim)
+
+
+@dataclass
 class MaxPool2D(Layer):
     """y = the largest of each channel's `size` by `size` pixels, which alone gets dy (of equals, one of them)
 
@@ -588,7 +623,7 @@ LAYERS: dict[str, type[Layer]] = {
     layer.name: layer
     for layer in (
         *(AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool, MaxPool2D, ReLU, Residual),
-        SpatialDropout,
+        *(SiLU, SpatialDropout),
     )
 }
 

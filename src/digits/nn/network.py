@@ -99,12 +99,17 @@ class Network:
         for number, layer, name, _ in (*self._parameters(), *self._statistics()):
             yield f"{number}.{name}", getattr(layer, name)
 
-    def decays(self) -> Array:
-        """A vector like `params`: 1 where weight decay applies (matrices), 0 where it does not (biases, norms)."""
-        return np.concatenate(
-            [np.full(math.prod(shape), len(shape) > 1, self.params.dtype) for *_, shape in self._parameters()]
-            or [np.zeros(0, self.params.dtype)]
-        )
+    def decayed(self, start: int = 0, stop: int | None = None) -> list[slice]:
+        """Where in `params[start:stop]` weight decay applies: the matrices, and neither biases nor norms."""
+        stop = self.count if stop is None else stop
+        at, slices = 0, []
+        for *_, shape in self._parameters():
+            end = at + math.prod(shape)
+            first, last = max(at, start), min(end, stop)
+            if len(shape) > 1 and first < last:
+                slices.append(slice(first - start, last - start))
+            at = end
+        return slices
 
     def save(self, path: Path) -> None:
         """Write a checkpoint that describes itself: the layers as JSON and each array by its name, as .npz."""

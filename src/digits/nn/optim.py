@@ -1,24 +1,27 @@
-"""Optimizers and learning-rate schedules.
+"""Optimizers, gradient clipping and learning-rate schedules.
 
-An optimizer's `update` is elementwise over flat vectors, so that it may be called on slices of them, from any thread
-and in any order, with the same result.
+An optimizer's `update` is elementwise over flat vectors, so that it may be called on slices of them, from any worker
+and in any order, with the same result. Weight decay is for the slices `decayed` of what it is given: matrices, and
+neither biases nor norms.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from digits.nn.scratch import Array
+from digits.nn.scratch import Array, thread_scratch
 
 
 @dataclass(frozen=True)
 class SGD:
     """v = momentum v + g,  w -= lr v      (Nesterov: w -= lr (g + momentum v))
 
-    g is the gradient plus, where `decays` says so, `weight_decay` w. With momentum 0 it is plain gradient descent.
-    Nesterov's form is that of Sutskever et al. 2013 (ICML 28), as PyTorch writes it.
+    g is the gradient plus `weight_decay` w; where the decay is `decoupled`, g is the gradient alone, and first of all
+    w -= lr weight_decay w (Loshchilov & Hutter 2019, arXiv 1711.05101). With momentum 0 both are plain gradient
+    descent. Nesterov's form is that of Sutskever et al. 2013 (ICML 28), as PyTorch writes it.
     """
 
     name: ClassVar[str] = "sgd"
@@ -26,6 +29,7 @@ class SGD:
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
+    decoupled: bool = False
 
     def __post_init__(self) -> None:
         within(self, lr=(0, math.inf), momentum=(0, 1), weight_decay=(0, math.inf))
@@ -37,36 +41,43 @@ class SGD:
         """The names of the vectors, each like the parameters, that the optimizer keeps from step to step."""
         return ("velocity",) if self.momentum else ()
 
-    def update(self, w: Array, g: Array, state: dict[str, Array], lr: float, step: int, decays: Array) -> None:
-        """Change w in place, given the gradient g, which is used up; `step` counts from 1, `decays` is 1 or 0."""
-        if self.weight_decay:
-            g += self.weight_decay * decays * w
+    def update(
+        self, w: Array, g: Array, state: dict[str, Array], lr: float, step: int, decayed: Sequence[slice]
+    ) -> None:
+        """Change w in place, given the gradient g, which is used up; `step` counts from 1."""
+        if self.decoupled:
+            shrink(w, lr * self.weight_decay, decayed)
+        else:
+            penalise(g, w, self.weight_decay, decayed)
         if self.momentum:
             v = state["velocity"]
             v *= self.momentum
             v += g
             if self.nesterov:
-                g += self.momentum * v
+                g += np.multiply(v, self.momentum, out=thread_scratch("part", v.shape, v.dtype))
+                g *= lr
             else:
-                g[...] = v
-        g *= lr
+                np.multiply(v, lr, out=g)
+        else:
+            g *= lr
         w -= g
 
 
 @dataclass(frozen=True)
-class AdamW:
-    """m = β1 m + (1 - β1) g,  v = β2 v + (1 - β2) g²,  w -= lr (m̂ / (√v̂ + ε) + weight_decay w)
+class Adam:
+    """m = β1 m + (1 - β1) g,  v = β2 v + (1 - β2) g²,  w -= lr m̂ / (√v̂ + ε)
 
-    m̂ = m / (1 - β1ᵗ) and v̂ = v / (1 - β2ᵗ) at step t. Kingma & Ba 2015 (arXiv 1412.6980) with the decoupled weight
-    decay of Loshchilov & Hutter 2019 (arXiv 1711.05101); with weight_decay 0 it is Adam.
+    m̂ = m / (1 - β1ᵗ) and v̂ = v / (1 - β2ᵗ) at step t; g is the gradient plus `weight_decay` w (Kingma & Ba 2015,
+    arXiv 1412.6980). What is kept is m / (1 - β1) and v / (1 - β2), and all factors are moved into the last step's: the
+    fewer passes over the vectors, the better.
     """
 
-    name: ClassVar[str] = "adamw"
+    name: ClassVar[str] = "adam"
     lr: float = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
-    weight_decay: float = 0.01
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         within(self, lr=(0, math.inf), beta1=(0, 1), beta2=(0, 1), weight_decay=(0, math.inf))
@@ -78,26 +89,75 @@ class AdamW:
         """The names of the vectors, each like the parameters, that the optimizer keeps from step to step."""
         return ("m", "v")
 
-    def update(self, w: Array, g: Array, state: dict[str, Array], lr: float, step: int, decays: Array) -> None:
-        """Change w in place, given the gradient g, which is used up; `step` counts from 1, `decays` is 1 or 0."""
-        m, v = state["m"], state["v"]
+    def update(
+        self, w: Array, g: Array, state: dict[str, Array], lr: float, step: int, decayed: Sequence[slice]
+    ) -> None:
+        """Change w in place, given the gradient g, which is used up; `step` counts from 1."""
+        penalise(g, w, self.weight_decay, decayed)
+        self._descend(w, g, state["m"], state["v"], lr, step)
+
+    def _descend(self, w: Array, g: Array, m: Array, v: Array, lr: float, step: int) -> None:
         m *= self.beta1
-        m += (1 - self.beta1) * g
-        g *= g
-        g *= 1 - self.beta2
+        m += g
         v *= self.beta2
+        g *= g
         v += g
-        if self.weight_decay:
-            w -= (lr * self.weight_decay) * decays * w
-        # lr m̂ / (√v̂ + ε), with the two bias corrections moved out of the vectors
-        root = math.sqrt(1 - self.beta2**step)
+        root = math.sqrt((1 - self.beta2**step) / (1 - self.beta2))  # √v̂ = √v / root
         np.sqrt(v, out=g)
         g += self.epsilon * root
-        w -= (lr * root / (1 - self.beta1**step)) * m / g
+        np.divide(m, g, out=g)
+        g *= lr * root * (1 - self.beta1) / (1 - self.beta1**step)
+        w -= g
 
 
-Optimizer = SGD | AdamW
-OPTIMIZERS: dict[str, type[SGD] | type[AdamW]] = {"sgd": SGD, "adamw": AdamW}
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with the decay decoupled: w -= lr weight_decay w, and g is the gradient alone
+
+    Loshchilov & Hutter 2019 (arXiv 1711.05101): what a weight loses does not depend on the size of its gradients.
+    """
+
+    name: ClassVar[str] = "adamw"
+    weight_decay: float = 0.01
+
+    def update(
+        self, w: Array, g: Array, state: dict[str, Array], lr: float, step: int, decayed: Sequence[slice]
+    ) -> None:
+        """Change w in place, given the gradient g, which is used up; `step` counts from 1."""
+        shrink(w, lr * self.weight_decay, decayed)
+        self._descend(w, g, state["m"], state["v"], lr, step)
+
+
+Optimizer = SGD | Adam
+OPTIMIZERS: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+
+
+def penalise(g: Array, w: Array, by: float, decayed: Sequence[slice]) -> None:
+    """g += by w in these slices: the gradient of by w² / 2, added to the loss's."""
+    if by:
+        for part in decayed:
+            g[part] += np.multiply(w[part], by, out=thread_scratch("part", w[part].shape, w.dtype))
+
+
+def shrink(w: Array, by: float, decayed: Sequence[slice]) -> None:
+    """w -= by w in these slices."""
+    if by:
+        for part in decayed:
+            w[part] *= 1 - by
+
+
+def sum_of_squares(g: Array) -> float:
+    """Σ g² in float64, of a block: blocks' sums added in order are the same whoever has made each of them."""
+    return float(np.square(g, out=thread_scratch("squares", g.shape, np.float64), dtype=np.float64).sum())
+
+
+def clipping(squares: Array, limit: float) -> float:
+    """The factor that makes a gradient at most `limit` long, given the sums of squares of its blocks.
+
+    Pascanu et al. 2013, arXiv 1211.5063. Of a gradient that is not finite it makes none that is.
+    """
+    norm = math.sqrt(squares.sum())
+    return limit / norm if norm > limit else 1.0
 
 
 @dataclass(frozen=True)

@@ -25,21 +25,26 @@ from typing import Any, Self
 
 import numpy as np
 
+from digits.nn.averaging import move
 from digits.nn.losses import SoftmaxCrossEntropy, softmax
 from digits.nn.network import Network
-from digits.nn.optim import Optimizer
+from digits.nn.optim import Optimizer, clipping, sum_of_squares
 from digits.nn.pixels import Pixels
 from digits.nn.scratch import Array, shared_zeros
 
 BLOCK_PARAMETERS = 1 << 15  # that are added up and updated at a time: 128 kB of each float32 vector
 PREDICTION_IMAGES = 128  # that are predicted at a time
-NUMBERS = 4  # that a call of a team has at most
+NUMBERS = 5  # that a call of a team has at most
 IMPATIENT = 2000  # looks at a semaphore before sleeping on it: waking up takes longer than most waits
 LOOK_SECONDS = 1.0  # of sleep before looking whether the other side is still there
 FORK = multiprocessing.get_context("fork")
 
 # On macOS neither Accelerate, which may be NumPy's BLAS, nor other system libraries survive a fork.
 FORKS = sys.platform != "darwin"
+
+
+# The parts of a step, each of which all workers are done with before the next begins.
+GRADIENTS, TOTAL, UPDATE = range(3)
 
 
 class WorkerError(RuntimeError):
@@ -182,7 +187,9 @@ class DataParallel:
     `load(number, shard, slice)` gives, of the batch of step `number`, that slice's images as the network takes them,
     their labels (n,) or targets (n, K), and a generator; it is called in the workers, which know of the caller's state
     only what it was at the first step. `state` holds the optimizer's vectors by name; with the network's `params` and
-    the number of the step it is all that the next step depends on.
+    the number of the step it is all that the next step depends on. `clip` is the length that a batch's gradient is cut
+    to, 0 for any. `average`, a vector like `params` in memory made by `shared_zeros`, follows them where a step is told
+    to.
     """
 
     def __init__(
@@ -193,14 +200,21 @@ class DataParallel:
         workers: Workers,
         shards: int,
         load: Load,
+        clip: float = 0.0,
+        average: Array | None = None,
     ) -> None:
         self.network = network
         self.optimizer = optimizer
         self.state = {name: shared_zeros(network.params.shape, network.params.dtype) for name in optimizer.states}
         self.shards = shards
+        self.clip = clip
+        self.average = average
         self._load = load
         self._workers = workers
-        self._decays = network.decays()
+        starts = range(0, network.count, BLOCK_PARAMETERS)
+        self._blocks = [slice(start, min(start + BLOCK_PARAMETERS, network.count)) for start in starts]
+        self._decayed = [network.decayed(block.start, block.stop) for block in self._blocks]
+        self._squares = shared_zeros((len(self._blocks),), np.float64)  # of the gradient, summed in each block
         self._replicas = [network.replica() for _ in range(shards)]
         self._losses = [SoftmaxCrossEntropy(loss.label_smoothing) for _ in range(shards)]
         self._results = shared_zeros((shards, 2), np.float64)  # the loss and the number of right ones
@@ -211,39 +225,57 @@ class DataParallel:
         shards = min(self.shards, images)
         return [slice(images * i // shards, images * (i + 1) // shards) for i in range(shards)]
 
-    def step(self, images: int, lr: float, number: int) -> Result:
-        """Step `number`, counted from 1, on a batch of so many images, with the learning rate `lr`."""
+    def step(self, images: int, lr: float, number: int, rate: float = 0.0) -> Result:
+        """Step `number`, counted from 1, on a batch of so many images, with the learning rate `lr`.
+
+        Afterwards the average moves by `rate` towards the parameters.
+        """
         if self._team is None:
-            blocks = -(-self.network.count // BLOCK_PARAMETERS)
-            self._team = self._workers.team(self._share, max(self.shards, blocks))
-        self._team(images, number)
-        self._team(images, number, lr)
+            self._team = self._workers.team(self._share, max(self.shards, len(self._blocks)))
+        self._team(GRADIENTS, images, number)
+        if self.clip:
+            self._team(TOTAL, images, number)
+        self._team(UPDATE, images, number, lr, rate)
         sizes = [shard.stop - shard.start for shard in self.slices(images)]
         self.network.observe(self._replicas[: len(sizes)], sizes)
         loss, correct = self._results[: len(sizes)].sum(axis=0).tolist()
         return Result(loss, int(correct))
 
     @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is what says so
-    def _share(self, worker: int, images: float, number: float, lr: float | None = None) -> None:
-        """A worker's share of a step's first half, or of its second, which has a learning rate."""
+    def _share(
+        self, worker: int, part: float, images: float, number: float, lr: float = 0.0, rate: float = 0.0
+    ) -> None:
+        """A worker's share of a part of a step."""
         count, team = int(images), self._workers.count
         shards = self.slices(count)
-        if lr is None:
+        if part == GRADIENTS:
             for shard in range(worker, len(shards), team):
                 x, labels, rng = self._load(int(number), shard, shards[shard])
                 replica, loss = self._replicas[shard], self._losses[shard]
                 self._results[shard] = loss.forward(replica.forward(x, rng), labels)
                 replica.backward(loss.backward(count))
-        else:
-            for start in range(worker * BLOCK_PARAMETERS, self.network.count, team * BLOCK_PARAMETERS):
-                self._update(slice(start, start + BLOCK_PARAMETERS), len(shards), lr, int(number))
+            return
+        scale = clipping(self._squares, self.clip) if self.clip and part == UPDATE else 1.0
+        for at in range(worker, len(self._blocks), team):
+            total = self._replicas[0].grads[self._blocks[at]]
+            if part == TOTAL or not self.clip:
+                for replica in self._replicas[1 : len(shards)]:
+                    total += replica.grads[self._blocks[at]]
+            if part == TOTAL:
+                self._squares[at] = sum_of_squares(total)
+            else:
+                if scale != 1:
+                    total *= scale
+                self._update(at, total, lr, int(number), rate)
 
-    def _update(self, block: slice, shards: int, lr: float, number: int) -> None:
-        total = self._replicas[0].grads[block]
-        for replica in self._replicas[1:shards]:
-            total += replica.grads[block]
+    def _update(self, at: int, gradient: Array, lr: float, number: int, rate: float) -> None:
+        """Change a block of the parameters, given the whole batch's gradient."""
+        block = self._blocks[at]
+        params = self.network.params[block]
         state = {name: vector[block] for name, vector in self.state.items()}
-        self.optimizer.update(self.network.params[block], total, state, lr, number, self._decays[block])
+        self.optimizer.update(params, gradient, state, lr, number, self._decayed[at])
+        if rate and self.average is not None:
+            move(self.average[block], params, rate)
 
 
 def probabilities(network: Network, workers: Workers, images: int, load: Callable[[slice], Array]) -> Array:
@@ -262,3 +294,30 @@ def probabilities(network: Network, workers: Workers, images: int, load: Callabl
     with Team(count, predict) as team:
         team()
     return out
+
+
+def renew_statistics(
+    network: Network, workers: Workers, images: int, load: Callable[[slice], tuple[Array, np.random.Generator]]
+) -> None:
+    """Observe the network's statistics anew, for weights that training has never passed images through.
+
+    They become the means of those that blocks of the images have, each seen as in training; `load(slice)` gives that
+    slice's images as the network takes them, and a generator. It is the same on any number of workers.
+    """
+    if not len(network.statistics):
+        return
+    blocks = -(-images // PREDICTION_IMAGES)
+    bounds = [images * i // blocks for i in range(blocks + 1)]
+    seen = shared_zeros((blocks, len(network.statistics)), network.statistics.dtype)
+    count = min(workers.count, blocks)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def observe(worker: int) -> None:
+        replica = network.replica()
+        for number in range(worker, blocks, count):
+            replica.forward(*load(slice(bounds[number], bounds[number + 1])))
+            seen[number] = replica.batch_statistics
+
+    with Team(count, observe) as team:
+        team()
+    network.statistics[...] = np.average(seen, axis=0, weights=np.diff(bounds))

@@ -1,0 +1,78 @@
+"""What a recipe comes to: its layers with their shapes and costs, and the time that an epoch takes on this machine."""
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from digits.machine import single_threaded_blas
+from digits.nn import Layer, Shape, Workers
+from digits.recipe import IMAGE, Recipe
+from digits.train import Training
+
+EPOCH_IMAGES = 37_800  # the competition's 42,000 without a dev split of a tenth
+TIMED_SECONDS = 1.0
+WARM_STEPS = 2  # in which workers start and buffers are made
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer: its number ("2", or "2.0" for the first part of layer 2), name, and what of it is not the default.
+
+    `output` is the shape of one image after it; `parameters` and `multiply_adds` are 0 for a layer that is made of
+    others, as those have rows of their own.
+    """
+
+    number: str
+    layer: str
+    settings: dict[str, Any]
+    output: Shape
+    parameters: int
+    multiply_adds: int
+
+
+def rows(layers: Sequence[Layer], prefix: str = "") -> Iterator[Row]:
+    """A row for each of these layers, which are built, and for their parts."""
+    for number, layer in enumerate(layers):
+        parts = layer.parts()
+        yield Row(
+            number=f"{prefix}{number}",
+            layer=layer.name,
+            settings={} if parts else settings(layer),
+            output=layer.output_shape,
+            parameters=sum(math.prod(shape) for shape in layer.parameter_shapes().values()),
+            multiply_adds=0 if parts else layer.multiply_adds,
+        )
+        yield from rows(parts, f"{prefix}{number}.")
+
+
+def settings(config: Any) -> dict[str, Any]:
+    """The fields of a dataclass whose values are not the defaults."""
+    values = {f.name: getattr(config, f.name) for f in fields(config)}
+    return {f.name: values[f.name] for f in fields(config) if f.default is MISSING or values[f.name] != f.default}
+
+
+def epoch_seconds(recipe: Recipe, threads: int, images: int = EPOCH_IMAGES) -> float:
+    """The seconds that training for an epoch of so many images takes here, told from about a second of real steps.
+
+    They are steps on noise, as large as digits are, with a learning rate of 0, lest it diverge.
+    """
+    rng = np.random.default_rng(0)
+    pictures = np.zeros((images, *IMAGE[:2]), np.uint8)
+    pictures[:, 4:24, 4:24] = rng.integers(0, 256, (images, 20, 20), np.uint8)
+    labels = rng.integers(0, 10, images)
+    epochs = 1_000_000  # more than there is time for
+    timed = replace(recipe, train=replace(recipe.train, epochs=epochs), optimizer=replace(recipe.optimizer, lr=0.0))
+    with single_threaded_blas(), Workers(threads) as workers:
+        training = Training(timed, pictures, labels, pictures[:0], labels[:0], 0, workers)
+        for _ in range(WARM_STEPS):
+            next(training)
+        taken: list[float] = []
+        while sum(taken) < TIMED_SECONDS:
+            before = training.seconds
+            next(training)
+            taken.append(training.seconds - before)
+    return statistics.median(taken) * (training.steps // epochs)
