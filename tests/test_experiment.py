@@ -23,6 +23,7 @@ from digits import experiment, runs
 from digits.data import Data
 from digits.errors import DigitsError
 from digits.experiment import Experiment
+from digits.machine import single_threaded_blas
 from digits.nn import NoAverage, Workers
 from digits.predict import predict
 from digits.recipe import Recipe
@@ -168,7 +169,7 @@ def test_averaged_weights_are_what_a_run_saves_judges_and_predicts_with(own_data
     averaged, plain = (experiment.load_weights(each) for each in (run, last))
     assert (averaged.params != plain.params).mean() > 0.5
     assert (averaged.statistics != plain.statistics).all()
-    with Workers(1) as workers:
+    with single_threaded_blas(), Workers(1) as workers:
         p = predict(averaged, own_data.test_images, workers)
     np.testing.assert_array_equal(arrays(run, "test.npz")["probabilities"], p)
 
