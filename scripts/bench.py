@@ -1,7 +1,7 @@
 """Time the kit beside its peers, in turn, on this machine: `make bench`.
 
-Each contender is a process of its own (`contenders/`) that stays alive. In a race all of them are asked in turn, several
-times over, so that a machine that slows down slows all of them; what counts is the median.
+Each contender is a process of its own (`contenders/`) that stays alive. In a race all of them are asked in turn,
+several times over, so that a machine that slows down slows all of them; what counts is the median.
 """
 
 import json
@@ -29,7 +29,7 @@ KIT, TORCH, SKLEARN, PLAIN, PEAK = "digits", "PyTorch", "scikit-learn", "plain f
 ONE_WORKER, TWO_WORKERS = "digits, 1 worker", "digits, 2 workers"
 
 SHARDS = {64: 2, 128: 2, 256: 4}  # into which the kit cuts a batch, as a recipe does
-TUTORIAL_SHARES = 3  # repetitions at most of the tutorial's training, which is long
+TUTORIAL_REPETITIONS = 3  # at most: it is long
 PAUSE = 0.3  # seconds before a contender's turn: threads of the one before spin a little before they sleep
 COMPILED_PAYS = 0.95  # of the eager speed that compiling must reach for it to be tried on the other batch sizes
 
@@ -122,7 +122,9 @@ class Results:
 class Bench:
     """The contenders, by name, and how they are timed."""
 
-    def __init__(self, contenders: dict[str, Contender], seconds: float, repetitions: int, pause: float = PAUSE) -> None:
+    def __init__(
+        self, contenders: dict[str, Contender], seconds: float, repetitions: int, pause: float = PAUSE
+    ) -> None:
         self.results = Results()
         self._contenders = contenders
         self._seconds = seconds
@@ -133,7 +135,7 @@ class Bench:
     def race(self, task: Task, entrants: Sequence[Entrant]) -> None:
         """Ask all in turn, several times over; one that fails is out of the race."""
         samples: dict[Entrant, list[float]] = {entrant: [] for entrant in entrants}
-        for _ in range(min(self._repetitions, TUTORIAL_SHARES) if task.what == "tutorial" else self._repetitions):
+        for _ in range(min(self._repetitions, TUTORIAL_REPETITIONS) if task.what == "tutorial" else self._repetitions):
             for entrant in list(samples):
                 rate = self._ask(entrant)
                 if rate is None:
@@ -198,7 +200,7 @@ def job_of(task: Task, data: Path, steps: int) -> Job:
 
 
 def variants(task: Task) -> list[str]:
-    """PyTorch's ways, but for compiling: of laying out images with channels, and of predicting few or many at a time."""
+    """PyTorch's ways, but for compiling: how images lie in memory, and how many are predicted at a time."""
     layouts = ["eager"] if task.network.startswith("MLP") else ["channels first", "channels last"]
     if task.what == "train":
         return layouts
@@ -268,7 +270,7 @@ def figures(results: Results) -> list[Figure]:
 
 @app.command()
 def main(
-    data: Annotated[Path, typer.Option(help="The folder with train.csv and test.csv, for the tutorial.")] = Path("data"),
+    data: Annotated[Path, typer.Option(help="The folder with train.csv, for the tutorial.")] = Path("data"),
     peers: Annotated[Path, typer.Option(help="The environment with PyTorch and scikit-learn.")] = Path("build/peers"),
     only: Annotated[str, typer.Option(help="Only the tasks whose name has this in it.")] = "",
     repetitions: Annotated[int, typer.Option(min=1, help="How often each contender is timed, in turn.")] = 5,
@@ -313,7 +315,7 @@ def main(
 def told(results: Results, task: Task) -> str:
     """What came of a race, in a line."""
     rows = [row for row in results.rows if row.task == task and row.contender != PEAK]
-    return ", ".join(f"{row.contender} {row.median:,.0f}" for row in rows) + " images/s"
+    return ", ".join(f"{row.contender} {row.median:,.0f} images/s" for row in rows) or "nobody could"
 
 
 def report(results: Results, about: dict[str, dict[str, Any]], load: float, out: Path) -> None:
@@ -325,7 +327,9 @@ def report(results: Results, about: dict[str, dict[str, Any]], load: float, out:
     if removed:
         results.note(f"{', '.join(removed)} held libraries back here: the contenders ran without")
 
-    console.print(f"\n{machine['processor']}, {machine['cores']} cores, {machine['system']}, load {load:.1f} at the start")
+    console.print(
+        f"\n{machine['processor']}, {machine['cores']} cores, {machine['system']}, load {load:.1f} at the start"
+    )
     for name, facts in about.items():
         versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
         console.print(f"{name}: Python {facts['python']}, {versions}; {', '.join(facts['blas'])}", highlight=False)

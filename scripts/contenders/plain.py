@@ -38,7 +38,7 @@ def tutorial(job: Job) -> Step:
     tables = load(Path(job.data))
     x: Array = (tables.images[SET_ASIDE:].reshape(-1, 784) / 255.0).T
     labels = tables.labels[SET_ASIDE:]
-    m = x.shape[1]
+    m = int(x.shape[1])
 
     def step() -> int:
         rng = np.random.default_rng(0)

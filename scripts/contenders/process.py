@@ -132,6 +132,7 @@ class Contender:
 
     def _answered(self, seconds: float) -> bool:
         assert self._process
+        assert self._process.stdout
         return bool(select.select([self._process.stdout], [], [], max(seconds, 0.0))[0])
 
     def _rate(self, answer: dict[str, Any]) -> float:

@@ -149,7 +149,9 @@ def prediction(model: nn.Module, run: nn.Module, images: torch.Tensor, size: int
 def libraries() -> list[str]:
     """What PyTorch multiplies with, and for which instructions."""
     lines = [line.strip(" -") for line in torch.__config__.show().splitlines()]
-    return [line for line in lines if "Kernel Library" in line or "MKL-DNN" in line or line.startswith("CPU capability")]
+    return [
+        line for line in lines if "Kernel Library" in line or "MKL-DNN" in line or line.startswith("CPU capability")
+    ]
 
 
 if __name__ == "__main__":
