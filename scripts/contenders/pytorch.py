@@ -86,15 +86,20 @@ def module_of(layer: Layer) -> nn.Module:
 def convolution_of(layer: Conv2D) -> nn.Module:
     """The convolution, after a layer that pads where the padding differs from side to side."""
     g = layer.geometry
-    sides = [(g.left, g.top)]
     if layer.padding == "same":
-        ends = ((g.out_width - 1) * g.stride + g.kernel - g.width, (g.out_height - 1) * g.stride + g.kernel - g.height)
-        sides.append((max(ends[0] - g.left, 0), max(ends[1] - g.top, 0)))
-    (left, top), (right, bottom) = sides[0], sides[-1]
-    even = (left, top) == (right, bottom)
+        (top, bottom), (left, right) = same(g.height, g.kernel, g.stride), same(g.width, g.kernel, g.stride)
+    else:
+        top = bottom = left = right = 0 if layer.padding == "valid" else layer.padding
+    even = (top, left) == (bottom, right)
     padding = (top, left) if even else 0
-    convolution = nn.Conv2d(g.channels, g.out_channels, g.kernel, g.stride, padding, bias=layer.bias)
+    convolution = nn.Conv2d(g.channels, layer.channels, layer.kernel, layer.stride, padding, bias=layer.bias)
     return convolution if even else nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), convolution)
+
+
+def same(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """The zeros before and after `size` pixels with which a stride leaves one of each `stride`, rounded up."""
+    zeros = max(kernel - (size % stride or stride), 0)
+    return zeros // 2, zeros - zeros // 2
 
 
 @contextmanager
