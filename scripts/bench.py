@@ -34,7 +34,7 @@ PAUSE = 0.3  # seconds before a contender's turn: threads of the one before spin
 COMPILED_PAYS = 0.95  # of the eager speed that compiling must reach for it to be tried on the other batch sizes
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-console = Console(width=None if sys.stdout.isatty() else 120)
+console = Console(width=None if sys.stdout.isatty() else 140)
 
 
 @dataclass(frozen=True)
