@@ -12,7 +12,7 @@ from contenders.serving import Job, Step, serve
 from digits import recipe
 from digits.data import load
 from digits.machine import single_threaded_blas
-from digits.nn import AdamW, Array, DataParallel, SoftmaxCrossEntropy, Workers, probabilities
+from digits.nn import Adam, Array, DataParallel, SoftmaxCrossEntropy, Workers, folded, probabilities
 from digits.train import STEP, Training, generator
 
 POOL = 2048  # images in memory
@@ -40,7 +40,7 @@ def training(job: Job, workers: Workers) -> Step:
         rows = slice(at + part.start, at + part.stop)
         return images[rows], labels[rows], generator(0, STEP, number, shard)
 
-    parallel = DataParallel(net, SoftmaxCrossEntropy(), AdamW(weight_decay=0), workers, job.shards, load)
+    parallel = DataParallel(net, SoftmaxCrossEntropy(), Adam(), workers, job.shards, load)
     numbers = count(1)
 
     def step() -> int:
@@ -53,7 +53,7 @@ def training(job: Job, workers: Workers) -> Step:
 def prediction(job: Job, workers: Workers) -> Step:
     net = network(job.network).initialise(np.random.default_rng(0))
     images, _ = pool()
-    return lambda: len(probabilities(net, workers, POOL, lambda part: images[part]))
+    return lambda: len(probabilities(folded(net), workers, POOL, lambda part: images[part]))
 
 
 def tutorial(job: Job) -> Step:

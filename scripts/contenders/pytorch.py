@@ -21,6 +21,7 @@ from digits.nn import (
     Network,
     ReLU,
     Residual,
+    SiLU,
     SpatialDropout,
 )
 
@@ -64,6 +65,8 @@ def module_of(layer: Layer) -> nn.Module:
             return kind(layer.channels, layer.epsilon, layer.momentum)
         case ReLU():
             return nn.ReLU()
+        case SiLU():
+            return nn.SiLU()
         case MaxPool2D():
             return nn.MaxPool2d(layer.size)
         case AvgPool2D():
