@@ -95,9 +95,13 @@ class Row:
 
 @dataclass
 class Results:
-    """All rows, and the working memory in bytes by contender; what went wrong is said in `notes`."""
+    """All rows, and the working memory in bytes by contender; what went wrong is said in `notes`.
+
+    `tried` has PyTorch's variants with their images a second, by task, of which the quickest was in the race.
+    """
 
     rows: list[Row] = field(default_factory=list)
+    tried: dict[str, dict[str, float]] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -154,6 +158,7 @@ class Bench:
             compiled = f"{eager}, compiled"
             rates[compiled] = self._best(TORCH, replace(job, variant=compiled))
             self._compiled[task.what, task.network] = rates[compiled] > COMPILED_PAYS * rates[eager]
+        self.results.tried[str(task)] = rates
         return max(rates, key=lambda variant: rates[variant])
 
     def working_memory(self, contender: Contender, job: Job) -> None:
@@ -350,6 +355,7 @@ def report(results: Results, about: dict[str, dict[str, Any]], load: float, out:
         "removed": removed,
         "networks": {name: facts_of(name) for name in NETWORKS},
         "rows": [json_of(results, row) for row in results.rows],
+        "pytorch_variants": results.tried,
         "peak_gflops": statistics.median(peaks) if peaks else None,
         "working_memory_bytes": results.memory,
         "figures": [{**asdict(figure), "reached": figure.reached} for figure in found],

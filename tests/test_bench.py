@@ -222,6 +222,7 @@ def test_pytorch_is_timed_in_its_quickest_variant_and_compiled_where_that_pays()
     speeds["last, compiled"] = 30.0
     other = Task("train", "Deotte's", 64)
     assert runs.quickest_variant(other, Job("train"), layouts, compiling=True) == "last, compiled"
+    assert runs.results.tried[str(other)] == {"first": 10.0, "last": 20.0, "last, compiled": 30.0}
 
 
 def results() -> Results:
