@@ -8,16 +8,21 @@ FROM     ?=
 RUN      ?=
 MESSAGE  ?=
 INDEX    ?= 100
+PEERS    ?=
 
 VENV   := .venv
 DIGITS := $(VENV)/bin/digits
-PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP_INSTALL := python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP    := $(VENV)/bin/$(PIP_INSTALL)
 
 RUN_TIME := $(VENV)/.run-time
 DEV      := $(VENV)/.dev
 
+# PyTorch and scikit-learn, to be compared with, have an environment of their own.
+BESIDE := build/peers/.peers
+
 .DEFAULT_GOAL := help
-.PHONY: help setup data train submission submit leaderboard show demo test lint bench figures clean
+.PHONY: help setup data train submission submit leaderboard show demo test lint bench proof figures clean
 
 help:
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -59,8 +64,11 @@ lint: $(DEV) ## check style and types
 	@$(VENV)/bin/ruff format --check --quiet
 	@$(VENV)/bin/mypy
 
-bench: $(RUN_TIME) ## time the kit against its peers on this machine
+bench: $(RUN_TIME) $(if $(PEERS),$(BESIDE)) ## time the kit against its peers (PEERS=1 installs them, in build/peers)
 	@$(VENV)/bin/python scripts/bench.py --data "$(DATA_DIR)"
+
+proof: $(BESIDE) ## check the network against PyTorch, which is installed in build/peers
+	@PYTHONPATH=src build/peers/bin/python -m pytest tests/nn/test_torch.py
 
 figures: $(RUN_TIME) ## draw the README's figures into docs/
 	@$(VENV)/bin/python scripts/figures.py
@@ -81,4 +89,11 @@ $(RUN_TIME): pyproject.toml constraints.txt
 
 $(DEV): $(RUN_TIME)
 	@$(PIP) --group dev
+	@touch $@
+
+$(BESIDE): pyproject.toml constraints.txt
+	@echo "setting up build/peers"
+	@test -x build/peers/bin/python || $(PYTHON) -m venv build/peers
+	@build/peers/bin/$(PIP_INSTALL) pip
+	@build/peers/bin/$(PIP_INSTALL) --group peers
 	@touch $@
