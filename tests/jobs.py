@@ -59,9 +59,9 @@ def begin(folder: Path, data: Data, recipe: Recipe | None = None, split: Split |
     return experiment.begin(recipe or quick_recipe(), data, split or Split(), seed, 1, folder)
 
 
-def complete(run: Run, data: Data, threads: int = 1) -> Run:
+def complete(run: Run, data: Data, count: int = 1) -> Run:
     """Train what is left of a run and finish it."""
-    with experiment.Experiment(run, data, run.folder.parent, threads) as work:
+    with experiment.Experiment(run, data, run.folder.parent, count) as work:
         for _ in work.train(lambda: False):
             pass
         work.finish()

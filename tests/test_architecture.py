@@ -91,8 +91,8 @@ def test_what_does_not_need_the_network_does_not_know_it(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_nobody_imports_the_command_line(module: str) -> None:
-    if module != "digits.__main__":
-        assert "digits.cli" not in anywhere(module)
+    if module != "digits.__main__" and module not in within("digits.cli"):
+        assert not anywhere(module) & set(within("digits.cli"))
 
 
 def test_no_import_goes_round_in_a_circle() -> None:
@@ -113,7 +113,7 @@ def test_no_import_goes_round_in_a_circle() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_only_the_command_line_prints(module: str) -> None:
-    if module in ("digits.cli", "digits.display"):
+    if module in ("digits.display", *within("digits.cli")):
         return
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     names = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}

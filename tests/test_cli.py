@@ -218,7 +218,7 @@ def test_python_m_digits_is_the_command(tmp_path: Path) -> None:
         ["train", "--dev", "-0.1"],
         ["train", "--dev", "nan"],
         ["train", "--folds", "1", "--fold", "0"],
-        ["train", "--threads", "0"],
+        ["train", "--workers", "0"],
         ["show", "--index", "-1"],
         ["show", "--index"],
         ["submit", "a", "b"],
@@ -467,7 +467,7 @@ def test_predict_writes_a_runs_predictions_again(worked: Path) -> None:
     run.path("submission.csv").write_text("spoilt")
     run.path("test.npz").unlink()
     (worked / "submissions" / "submission.csv").unlink()
-    assert f"run            {run.id}\n" in done("predict", run.id[:15], "--threads", "2")
+    assert f"run            {run.id}\n" in done("predict", run.id[:15], "--workers", "2")
     after = contents(worked / "submissions")
     assert after.keys() == before.keys()
     assert {name for name in after if after[name] != before[name]} <= {f"{run.id}/run.json"}
@@ -576,11 +576,11 @@ def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A recipe with a residual block; whoever times it hears 3 seconds an epoch."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "block.toml").write_text(BLOCK)
-    monkeypatch.setattr(outline, "epoch_seconds", lambda recipe, threads: 3.0)
+    monkeypatch.setattr(outline, "epoch_seconds", lambda recipe, workers: 3.0)
 
 
 def test_recipe_show_prints_layers_shapes_and_costs(hasty: None) -> None:
-    text = done("recipe", "show", "block.toml", "--threads", "2")
+    text = done("recipe", "show", "block.toml", "--workers", "2")
     title, _, *rest = text.splitlines()
     assert title == "block: a residual block"
     assert [" ".join(line.split()) for line in rest[:8]] == [
@@ -605,11 +605,11 @@ def test_recipe_show_prints_layers_shapes_and_costs(hasty: None) -> None:
 
 
 def test_recipe_show_says_the_same_in_json(hasty: None) -> None:
-    shown = answer("recipe", "show", "block.toml", "--threads", "1")
+    shown = answer("recipe", "show", "block.toml", "--workers", "1")
     assert [row["number"] for row in shown["layers"]] == ["0", "1", "1.0", "1.1", "2", "3"]
     assert sum(row["parameters"] for row in shown["layers"]) == shown["parameters"] == 454
     assert sum(row["multiply_adds"] for row in shown["layers"]) == shown["multiply_adds"] == 91_024
-    assert shown["time"] == {"epoch_seconds": 3.0, "images": 37_800, "threads": 1}
+    assert shown["time"] == {"epoch_seconds": 3.0, "images": 37_800, "workers": 1}
     assert shown["optimizer"]["momentum"] == 0.5
     assert shown["description"] == "a residual block"
 

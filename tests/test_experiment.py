@@ -42,7 +42,7 @@ def own_data(sample_data: Data) -> Data:
 def whole(own_data: Data, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run. Tests that change it make a copy first."""
     folder = tmp_path_factory.mktemp("whole") / "submissions"
-    return complete(begin(folder, own_data), own_data, threads=2)
+    return complete(begin(folder, own_data), own_data, count=2)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_its_record_has_every_key_that_is_promised(whole: Run, own_data: Data) -
     assert all(key in documented for key in record)
     assert set(record) == {
         *("format", "id", "status", "created", "finished", "recipe", "seed", "split", "data", "code", "machine"),
-        *("threads", "parameters", "scores", "seconds", "submission", "submissions"),
+        *("workers", "parameters", "scores", "seconds", "submission", "submissions"),
     }
     assert record["status"] == "finished"
     assert record["created"] <= record["finished"]
@@ -161,7 +161,7 @@ def test_averaged_weights_are_what_a_run_saves_judges_and_predicts_with(own_data
     run, stopped = begin(tmp_path, own_data, recipe), begin(tmp_path, own_data, recipe)
     complete(run, own_data)
     train_until(stopped, own_data, 66)  # all steps done, and nothing judged yet
-    complete(stopped, own_data, threads=2)
+    complete(stopped, own_data, count=2)
     assert files(stopped) == files(run)
     assert run.log()[-1]["dev_accuracy"] == run.record["scores"]["dev"]["accuracy"]
     last = begin(tmp_path, own_data, replace(recipe, average=NoAverage()))
@@ -202,11 +202,11 @@ def test_each_image_is_held_out_by_one_fold(own_data: Data, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("unplotted")
-@pytest.mark.parametrize("threads", [1, 3])
-def test_the_same_seed_gives_the_same_files_for_any_number_of_threads(
-    whole: Run, own_data: Data, tmp_path: Path, threads: int
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_same_seed_gives_the_same_files_for_any_number_of_workers(
+    whole: Run, own_data: Data, tmp_path: Path, count: int
 ) -> None:
-    again = complete(begin(tmp_path, own_data), own_data, threads)
+    again = complete(begin(tmp_path, own_data), own_data, count)
     assert files(again) == files(whole)
     assert again.record["scores"] == whole.record["scores"]
     for line, before in zip(again.log(), whole.log(), strict=True):
@@ -228,9 +228,9 @@ def test_another_seed_trains_otherwise_and_is_judged_on_the_same_images(
 # --- interrupted, and gone on with
 
 
-def train_until(run: Run, data: Data, step: int, threads: int = 1) -> None:
+def train_until(run: Run, data: Data, step: int, count: int = 1) -> None:
     """Train, and stop after a step as a signal would have it."""
-    with Experiment(run, data, run.folder.parent, threads) as work:
+    with Experiment(run, data, run.folder.parent, count) as work:
         list(work.train(lambda: work.training.step >= step))
 
 
@@ -240,10 +240,10 @@ def test_a_run_that_is_stopped_at_any_steps_ends_as_if_it_had_not_been(
 ) -> None:
     @given(st.lists(st.integers(0, 66), min_size=1, max_size=4), st.integers(1, 2))
     @settings(deadline=None, max_examples=8)
-    def stopped(steps: list[int], threads: int) -> None:
+    def stopped(steps: list[int], count: int) -> None:
         run = begin(tmp_path_factory.mktemp("stopped"), own_data)
         for step in sorted(steps):
-            train_until(run, own_data, step, threads)
+            train_until(run, own_data, step, count)
             assert runs.read(run.folder).status == "interrupted"
         complete(run, own_data)
         assert files(run) == files(whole)

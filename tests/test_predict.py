@@ -40,10 +40,10 @@ def test_norms_are_folded_and_predict_the_same(sample_data: Data, monkeypatch: p
     np.testing.assert_allclose(predict(network, sample_data.images, Workers(1)), wanted, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("threads", [2, 4])
-def test_any_number_of_threads_predicts_the_same(sample_data: Data, threads: int) -> None:
+@pytest.mark.parametrize("count", [2, 4])
+def test_any_number_of_workers_predicts_the_same(sample_data: Data, count: int) -> None:
     network = classifier()
-    with Workers(threads) as workers:
+    with Workers(count) as workers:
         p = predict(network, sample_data.images, workers)
     np.testing.assert_array_equal(p, predict(network, sample_data.images, Workers(1)))
 

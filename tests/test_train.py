@@ -109,15 +109,15 @@ def test_other_seeds_give_other_weights_order_and_dropout(start: Start) -> None:
 
 @pytest.mark.parametrize("batch_size", [20, "all"])
 @pytest.mark.parametrize("augment", [{}, {"rotate": 10, "elastic": 0.5}, {"erase": 0.5, "mixup": 0.3, "cutmix": 1}])
-def test_any_number_of_threads_gives_the_same_training(
+def test_any_number_of_workers_gives_the_same_training(
     start: Start, batch_size: int | str, augment: dict[str, float], tmp_path: Path
 ) -> None:
     chosen = recipe(train={"epochs": 2, "batch_size": batch_size}, augment=augment)
     results = []
-    for threads in (1, 2, 4):
-        with single_threaded_blas(), Workers(threads) as workers:
+    for count in (1, 2, 4):
+        with single_threaded_blas(), Workers(count) as workers:
             training = start(chosen, workers=workers)
-            results.append((timeless(list(training)), state(training, tmp_path / f"{threads}.npz")))
+            results.append((timeless(list(training)), state(training, tmp_path / f"{count}.npz")))
     for steps, arrays in results[1:]:
         assert steps == results[0][0]
         assert_same(arrays, results[0][1])
@@ -244,10 +244,10 @@ def test_averaged_weights_have_statistics_of_their_own(start: Start) -> None:
 
 
 @pytest.mark.parametrize("average", AVERAGES[1:], ids=lambda average: average["name"])
-def test_any_number_of_threads_gives_the_same_averaged_weights(start: Start, average: dict[str, Any]) -> None:
+def test_any_number_of_workers_gives_the_same_averaged_weights(start: Start, average: dict[str, Any]) -> None:
     results = []
-    for threads in (1, 2, 4):
-        with single_threaded_blas(), Workers(threads) as workers:
+    for count in (1, 2, 4):
+        with single_threaded_blas(), Workers(count) as workers:
             training = start(recipe(network=NORMED, average=average, augment=AUGMENT), workers=workers)
             results.append((timeless(list(training)), dict(training.predictor().named_arrays())))
     for steps, arrays in results[1:]:
@@ -504,12 +504,12 @@ def test_blank_images_are_images_too(sample_data: Data, batch_size: int | str) -
     assert math.isfinite(last.loss)
 
 
-def test_a_clipped_training_takes_shorter_steps_and_is_the_same_on_any_number_of_threads(start: Start) -> None:
+def test_a_clipped_training_takes_shorter_steps_and_is_the_same_on_any_number_of_workers(start: Start) -> None:
     sgd = {"optimizer": {"name": "sgd", "lr": 1.0}, "schedule": {}}
     clipped = recipe(**sgd, train={"epochs": 1, "batch_size": 20, "clip": 0.01})
     weights = []
-    for threads in (1, 3):
-        with single_threaded_blas(), Workers(threads) as workers:
+    for count in (1, 3):
+        with single_threaded_blas(), Workers(count) as workers:
             training = start(clipped, workers=workers)
             for _ in range(3):
                 before = training.network.params.astype(float)

@@ -31,7 +31,7 @@ CHECKPOINT = "checkpoint.npz"
 CHECKPOINT_SECONDS = 20.0  # of training that a kill may cost
 
 
-def begin(recipe: Recipe, data: Data, split: Split, seed: int, threads: int, submissions: Path) -> Run:
+def begin(recipe: Recipe, data: Data, split: Split, seed: int, workers: int, submissions: Path) -> Run:
     """A new run, not trained yet. Raises DigitsError if the folder can't be written or the split can't be drawn."""
     train, dev = split.indices(data.labels)
     record = {
@@ -47,7 +47,7 @@ def begin(recipe: Recipe, data: Data, split: Split, seed: int, threads: int, sub
         },
         "code": code_version(),
         "machine": describe(),
-        "threads": threads,
+        "workers": workers,
         "parameters": recipe.build().count,
     }
     label = f"{recipe.name}-s{seed}" + ("-sample" if data.kind == "sample" else "")
@@ -79,7 +79,7 @@ class Experiment:
 
     training: Training
 
-    def __init__(self, run: Run, data: Data, submissions: Path, threads: int) -> None:
+    def __init__(self, run: Run, data: Data, submissions: Path, workers: int) -> None:
         check_same_data(run, data)
         if run.record["status"] == "failed":
             reason = run.record.get("reason", "it diverged")
@@ -90,7 +90,7 @@ class Experiment:
         self.recipe = from_table(run.record["recipe"], f"{run.path('run.json')}, recipe")
         self.split = split_of(run)
         self.train_rows, self.dev_rows = self.split.indices(data.labels)
-        self._threads = threads
+        self._worker_count = workers
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -101,7 +101,7 @@ class Experiment:
             if runs.read(self.run.folder).record["status"] == "finished":
                 raise DigitsError(f"the run {self.run.id} is finished, there is nothing to resume")
             stack.enter_context(single_threaded_blas())
-            self.workers = stack.enter_context(Workers(self._threads))
+            self.workers = stack.enter_context(Workers(self._worker_count))
             images, labels = self.data.images, self.data.labels
             rows, dev = self.train_rows, self.dev_rows
             seed = self.run.record["seed"]
@@ -174,19 +174,19 @@ class Experiment:
         run.path(CHECKPOINT).unlink(missing_ok=True)
 
 
-def predict_again(run: Run, data: Data, submissions: Path, threads: int) -> None:
+def predict_again(run: Run, data: Data, submissions: Path, workers: int) -> None:
     """Write a run's predictions and submission from its weights, and make its submission the newest.
 
     Raises DigitsError where the weights are missing or damaged, or the data is not that of the run.
     """
     check_same_data(run, data)
     network = load_weights(run)
-    with run.lock(), single_threaded_blas(), Workers(threads) as workers:
-        _write_predictions(run, network, data, workers)
+    with run.lock(), single_threaded_blas(), Workers(workers) as team:
+        _write_predictions(run, network, data, team)
     runs.publish(run, submissions)
 
 
-def keep_submission(run: Run, data: Data, submissions: Path, threads: int) -> None:
+def keep_submission(run: Run, data: Data, submissions: Path, workers: int) -> None:
     """Make a finished run's submission the newest, writing it anew only if it is not what the run wrote."""
     try:
         digest = hashlib.sha256(run.path("submission.csv").read_bytes()).hexdigest()
@@ -195,7 +195,7 @@ def keep_submission(run: Run, data: Data, submissions: Path, threads: int) -> No
     if digest == (run.record.get("submission") or {}).get("sha256"):
         runs.publish(run, submissions)
     else:
-        predict_again(run, data, submissions, threads)
+        predict_again(run, data, submissions, workers)
 
 
 @dataclass(frozen=True)

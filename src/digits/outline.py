@@ -55,7 +55,7 @@ def settings(config: Any) -> dict[str, Any]:
     return {f.name: values[f.name] for f in fields(config) if f.default is MISSING or values[f.name] != f.default}
 
 
-def epoch_seconds(recipe: Recipe, threads: int, images: int = EPOCH_IMAGES) -> float:
+def epoch_seconds(recipe: Recipe, workers: int, images: int = EPOCH_IMAGES) -> float:
     """The seconds that training for an epoch of so many images takes here, told from about a second of real steps.
 
     They are steps on noise, as large as digits are, with a learning rate of 0, lest it diverge.
@@ -66,8 +66,8 @@ def epoch_seconds(recipe: Recipe, threads: int, images: int = EPOCH_IMAGES) -> f
     labels = rng.integers(0, 10, images)
     epochs = 1_000_000  # more than there is time for
     timed = replace(recipe, train=replace(recipe.train, epochs=epochs), optimizer=replace(recipe.optimizer, lr=0.0))
-    with single_threaded_blas(), Workers(threads) as workers:
-        training = Training(timed, pictures, labels, pictures[:0], labels[:0], 0, workers)
+    with single_threaded_blas(), Workers(workers) as team:
+        training = Training(timed, pictures, labels, pictures[:0], labels[:0], 0, team)
         for _ in range(WARM_STEPS):
             next(training)
         taken: list[float] = []

@@ -42,7 +42,7 @@ class Train:
     """How long to train and in what portions.
 
     An epoch goes once over the training images in a new random order, `batch_size` at a time; "all" takes them all in
-    one step, always in the same order. A batch is cut into `shards` for the worker threads: a part of the recipe,
+    one step, always in the same order. A batch is cut into `shards` for the workers: a part of the recipe,
     because another number adds in another order and so gives other last digits. The gradient of a batch is cut to the
     length `clip`, unless that is 0. A line is logged, with the dev score, every `report_every` epochs.
     """

@@ -140,9 +140,9 @@ def pictures() -> Array:
     return np.random.default_rng(1).normal(3, 2, size=(IMAGES, 5, 6, 2))
 
 
-def renewed(network: Network, threads: int = 1) -> Array:
+def renewed(network: Network, count: int = 1) -> Array:
     x = pictures().astype(network.params.dtype)
-    with Workers(threads) as workers:
+    with Workers(count) as workers:
         renew_statistics(network, workers, IMAGES, lambda part: (x[part], np.random.default_rng(part.start)))
     return network.statistics.copy()
 
@@ -167,10 +167,10 @@ def test_statistics_are_those_of_the_images_whatever_they_were() -> None:
     np.testing.assert_allclose(y.std(axis=0), 1, atol=0.05)
 
 
-@pytest.mark.parametrize("threads", [2, 4])
-def test_statistics_are_the_same_on_any_number_of_workers(threads: int) -> None:
+@pytest.mark.parametrize("count", [2, 4])
+def test_statistics_are_the_same_on_any_number_of_workers(count: int) -> None:
     one, several = normed(np.float32, 0.3), normed(np.float32, 0.3)
-    np.testing.assert_array_equal(renewed(several, threads), renewed(one))
+    np.testing.assert_array_equal(renewed(several, count), renewed(one))
     assert several.statistics.dtype == np.float32
 
 

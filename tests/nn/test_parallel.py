@@ -60,7 +60,7 @@ def trained(
     network: Network,
     optimizer: Optimizer,
     *,
-    threads: int = 1,
+    count: int = 1,
     shards: int = 4,
     steps: int = 3,
     images: int = IMAGES,
@@ -69,7 +69,7 @@ def trained(
 ) -> DataParallel:
     """The network after some steps on the same batch, and the mean of its weights after each of them."""
     x, labels = batch(images, network.params.dtype.type)
-    with single_threaded_blas(), Workers(threads) as workers:
+    with single_threaded_blas(), Workers(count) as workers:
         load = loader(x, labels)
         average = shared_zeros(network.params.shape, network.params.dtype)
         loss = SoftmaxCrossEntropy(smoothing)
@@ -143,10 +143,10 @@ def test_blocks_of_parameters_are_updated_as_one_vector_would_be(optimizer: Opti
 
 @pytest.mark.parametrize("clip", [0, 0.1])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
-def test_any_number_of_threads_gives_the_same_weights_bit_for_bit(optimizer: Optimizer, clip: float) -> None:
+def test_any_number_of_workers_gives_the_same_weights_bit_for_bit(optimizer: Optimizer, clip: float) -> None:
     one, *others = (
-        trained(perceptron(np.float32, 2000, dropout=0.3), optimizer, threads=threads, images=333, shards=7, clip=clip)
-        for threads in (1, 2, 4)
+        trained(perceptron(np.float32, 2000, dropout=0.3), optimizer, count=count, images=333, shards=7, clip=clip)
+        for count in (1, 2, 4)
     )
     for other in others:
         np.testing.assert_array_equal(other.network.params, one.network.params)
@@ -183,7 +183,7 @@ def test_a_gradient_that_is_too_long_is_cut_to_the_limit_and_a_shorter_one_is_le
 
 def test_the_average_follows_the_weights(forks: bool) -> None:
     weights = [trained(perceptron(), SGD(0.1), steps=steps).network.params for steps in (1, 2, 3)]
-    average = trained(perceptron(), SGD(0.1), steps=3, threads=2).average
+    average = trained(perceptron(), SGD(0.1), steps=3, count=2).average
     np.testing.assert_allclose(average, np.mean(weights, axis=0), rtol=1e-12, atol=1e-15)
 
 
@@ -272,14 +272,14 @@ def forks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
 
 
 def test_workers_that_train_side_by_side_do_not_meet(forks: bool) -> None:
-    wanted = trained(perceptron(dropout=0.3), SGD(0.1), threads=1, shards=5, steps=20).network.params
-    params = trained(perceptron(dropout=0.3), SGD(0.1), threads=3, shards=5, steps=20).network.params
+    wanted = trained(perceptron(dropout=0.3), SGD(0.1), count=1, shards=5, steps=20).network.params
+    params = trained(perceptron(dropout=0.3), SGD(0.1), count=3, shards=5, steps=20).network.params
     np.testing.assert_array_equal(params, wanted)
 
 
 @contextmanager
 def in_step() -> Iterator[None]:
-    """Two threads wait for each other after each dense layer: had they one buffer, the first one's y would be lost."""
+    """Two workers wait for each other after each dense layer: had they one buffer, the first one's y would be lost."""
     barrier, forward = threading.Barrier(2, timeout=30), Dense.forward
 
     def wait(self: Dense, x: Array | Pixels, rng: np.random.Generator | None = None) -> Array:
@@ -292,15 +292,15 @@ def in_step() -> Iterator[None]:
         yield
 
 
-def test_threads_in_step_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_in_step_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("digits.nn.parallel.FORKS", False)
-    wanted = trained(perceptron(dropout=0.3), SGD(0.1), threads=1, shards=2).network.params
+    wanted = trained(perceptron(dropout=0.3), SGD(0.1), count=1, shards=2).network.params
     with in_step():
-        params = trained(perceptron(dropout=0.3), SGD(0.1), threads=2, shards=2).network.params
+        params = trained(perceptron(dropout=0.3), SGD(0.1), count=2, shards=2).network.params
     np.testing.assert_array_equal(params, wanted)
 
 
-def test_threads_that_predict_in_step_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_predict_in_step_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("digits.nn.parallel.FORKS", False)
     network, (x, _) = perceptron(), batch(256)
     wanted = softmax(network.forward(x))
@@ -310,11 +310,11 @@ def test_threads_that_predict_in_step_do_not_meet(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("images", [0, 1, 127, 128, 129, 700])
-@pytest.mark.parametrize("threads", [1, 3])
-def test_probabilities_are_the_softmax_of_the_networks_predictions(images: int, threads: int, forks: bool) -> None:
+@pytest.mark.parametrize("count", [1, 3])
+def test_probabilities_are_the_softmax_of_the_networks_predictions(images: int, count: int, forks: bool) -> None:
     network = perceptron(dropout=0.5)
     x, _ = batch(images)
-    with Workers(threads) as workers:
+    with Workers(count) as workers:
         p = probabilities(network, workers, images, lambda part: x[part])
     assert p.shape == (images, 10)
     if images:
@@ -344,14 +344,14 @@ class OddError(Exception):
         super().__init__(f"{one} and {other}")
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-def test_an_error_in_a_worker_is_raised_in_the_caller(threads: int, forks: bool) -> None:
+@pytest.mark.parametrize("count", [1, 4])
+def test_an_error_in_a_worker_is_raised_in_the_caller(count: int, forks: bool) -> None:
     def load(number: int, shard: int, _: slice) -> tuple[Array, Array, np.random.Generator]:
         if shard == number:
             raise ZeroDivisionError(f"shard {shard}")
         return *batch(IMAGES // 2), np.random.default_rng(0)
 
-    with Workers(threads) as workers:
+    with Workers(count) as workers:
         parallel = DataParallel(perceptron(), SoftmaxCrossEntropy(), SGD(), workers, 2, load)
         for number in (1, 0, 1):
             with pytest.raises(ZeroDivisionError, match=f"shard {number}"):
@@ -380,10 +380,10 @@ def test_a_worker_that_is_killed_ends_the_step() -> None:
 
 
 def test_workers_end_with_their_context(forks: bool) -> None:
-    threads = set(threading.enumerate())
+    before = set(threading.enumerate())
     with Workers(3) as workers:
         workers.team(lambda worker: None, 3)()
-        members = {*multiprocessing.active_children(), *threading.enumerate()} - threads
+        members = {*multiprocessing.active_children(), *threading.enumerate()} - before
         assert len(members) == 2
     assert not any(member.is_alive() for member in members)
 

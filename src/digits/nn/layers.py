@@ -28,7 +28,7 @@ class Layer(ABC):
     """A step of the network: `forward` keeps what `backward` needs, `backward` fills in the gradients.
 
     A parameter `W` is an attribute of that name, and its gradient is `dW`; both are views into the flat vectors of the
-    network, which binds them. A layer is written as if it were alone: another thread has a replica of its own.
+    network, which binds them. A layer is written as if it were alone: another shard has a replica of its own.
     """
 
     name: ClassVar[str]

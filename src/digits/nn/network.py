@@ -64,7 +64,7 @@ class Network:
         return self
 
     def replica(self) -> "Network":
-        """A network of the same parameters and statistics with gradients and buffers of its own, for another thread."""
+        """A network of the same parameters and statistics with gradients and buffers of its own, for another shard."""
         twin = copy.copy(self)
         twin.layers = [layer_of(layer.spec()) for layer in self.layers]
         built(twin.layers, self.input_shape)

@@ -1,0 +1,177 @@
+"""The commands that talk to Kaggle."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from digits.cli.console import console_for, say, score_text, table
+from digits.cli.data import acquire
+from digits.cli.options import (
+    DATA,
+    DEFAULT_RECIPE,
+    SUBMISSIONS,
+    DataDir,
+    Json,
+    Seed,
+    Submissions,
+    WorkerCount,
+)
+from digits.cli.train import finished, split_of_options, worker_count
+from digits.errors import DigitsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from digits.runs import Run
+    from digits.submit import Outcome
+
+
+def submit(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A run's id, or the beginning of one; else that of --recipe and --seed."),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Whose newest run to submit; it is trained first if there is none.")
+    ] = DEFAULT_RECIPE,
+    seed: Seed = 0,
+    message: Annotated[str, typer.Option(help="A text of your own, before the run's id in the message.")] = "",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the score.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do every check and send nothing.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Send it even if this very file was submitted.")] = False,
+    workers: WorkerCount = None,
+    data: DataDir = DATA,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Where to take the data from if it is not in --data yet.")
+    ] = None,
+    submissions: Submissions = SUBMISSIONS,
+    as_json: Json = False,
+) -> None:
+    """Submit a run to Kaggle, read the score back.
+
+    Everything is checked before a byte goes up: the file, that it is new to Kaggle, your token, that you accepted the
+    competition's rules, and what is left of the day's allowance. The score, the gap to the dev score and the rank are
+    written into the run.
+    """
+    from digits import runs
+    from digits import submit as submitting
+    from digits.data import TEST
+    from digits.kaggle_client import KaggleClient
+
+    console = console_for(as_json)
+
+    def tell(line: str) -> None:
+        say(console, line)
+
+    def preflight() -> None:
+        """Don't let a long training end in front of a closed door."""
+        with KaggleClient(tell) as client:
+            client.check_may_submit()
+
+    loaded = acquire(data, source, console, recipe)
+    if run:
+        found = runs.find(submissions, run)
+    else:
+        split = split_of_options(0.1, None, None, 0, False)
+        found = finished(recipe, seed, split, loaded, data, submissions, worker_count(workers), console, preflight)
+    submitting.check_run(found, loaded.sha256[TEST.file])
+    tell(f"{found.id}: submission.csv is sound")
+    with found.lock(), KaggleClient(tell) as client:
+        sent = submitting.settle(found, client)
+        if sent:
+            tell(f"an earlier attempt had arrived, as submission {sent.ref}")
+        else:
+            submitting.check(found, runs.every(submissions), client, again, tell)
+            text = submitting.message(found, message)
+            if dry_run:
+                tell(f"would submit it as: {text}")
+                if as_json:
+                    print(json.dumps({"run": found.id, "dry_run": True, "message": text}))
+                return
+            sent = submitting.send(found, client, text, again)
+            tell(f"sent as submission {sent.ref}")
+        if wait:
+            with console.status("waiting for the score"):
+                sent = client.wait(sent.ref)
+        outcome = submitting.conclude(found, client, sent)
+    if as_json:
+        entry = next(entry for entry in found.record["submissions"] if entry["ref"] == sent.ref)
+        print(json.dumps({"run": found.id, "submission": entry}))
+    tell_outcome(found, outcome, console)
+
+
+def leaderboard(
+    sync: Annotated[bool, typer.Option("--sync", help="Read all submissions from Kaggle first.")] = False,
+    top: Annotated[bool, typer.Option("--top", help="Show Kaggle's own leaderboard around your place.")] = False,
+    submissions: Submissions = SUBMISSIONS,
+    as_json: Json = False,
+) -> None:
+    """List the runs, best first.
+
+    With dev score, public score, the gap between them, date, recipe and seed. It works from what is recorded, with no
+    network; --sync brings the record up to date, with submissions that were made by hand too.
+    """
+    from digits import leaderboard as boards
+    from digits import runs
+    from digits.kaggle_client import KaggleClient
+
+    console = console_for(as_json)
+    if top:
+        with KaggleClient(lambda line: say(console, line)) as client:
+            rank = client.competition().user_rank
+            places = client.leaderboard(rank)
+        if as_json:
+            print(json.dumps([{**asdict(place), "date": place.date.isoformat()} for place in places]))
+            return
+        lines = [
+            (str(place.rank), place.team_name, score_text(place.score), f"{place.date:%Y-%m-%d}") for place in places
+        ]
+        table(console, ("rank", "team", "score", "date"), lines, None if rank is None else str(rank))
+        return
+    if sync:
+        with KaggleClient(lambda line: say(console, line)) as client:
+            strangers = boards.sync(runs.every(submissions), client.submissions(), submissions)
+        say(console, f"synced; {strangers} submissions at Kaggle belong to no run here")
+    rows = boards.rows(runs.every(submissions), submissions)
+    if as_json:
+        print(json.dumps([row.plain() for row in rows]))
+        return
+    cells = [
+        (
+            row.run,
+            str(row.dev or "-"),
+            score_text(row.public_score),
+            str(row.gap or "-"),
+            row.date[:10],
+            row.recipe or "-",
+            "-" if row.seed is None else str(row.seed),
+        )
+        for row in rows
+    ]
+    table(console, ("run", "dev accuracy", "public", "gap", "date", "recipe", "seed"), cells)
+
+
+def tell_outcome(run: "Run", outcome: "Outcome", console: "Console") -> None:
+    """What came of a submission. Raises DigitsError where Kaggle could not score it."""
+    from digits.runs import dev_score
+
+    sent = outcome.submission
+    if sent.status == "ERROR":
+        raise DigitsError(
+            f"Kaggle could not score the submission {sent.ref} ({sent.error_description or 'it gave no reason'}): "
+            f"mend that, then submit again"
+        )
+    if sent.public_score is None:
+        say(console, "no score yet: `digits leaderboard --sync` reads it later")
+    rows = [
+        ("public score", score_text(sent.public_score)),
+        ("dev accuracy", str(dev_score(run) or "-")),
+        ("gap", str(outcome.gap or "-")),
+        ("rank", f"{outcome.rank:,} of {outcome.teams:,}" if outcome.rank and outcome.teams else "-"),
+        ("left today", str(outcome.allowance.left) if outcome.allowance else "-"),
+    ]
+    for name, value in rows:
+        say(console, f"{name:<14} {value}")

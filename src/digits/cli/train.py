@@ -1,0 +1,262 @@
+"""The commands that train."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from digits.cli.console import console_for, say
+from digits.cli.data import acquire
+from digits.cli.options import (
+    DATA,
+    DEFAULT_RECIPE,
+    SUBMISSIONS,
+    DataDir,
+    Dev,
+    Fold,
+    Folds,
+    Full,
+    Json,
+    RecipeArgument,
+    RunArgument,
+    Seed,
+    SplitSeed,
+    Submissions,
+    WorkerCount,
+)
+from digits.errors import DigitsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from digits.data import Data
+    from digits.experiment import Experiment
+    from digits.runs import Run
+    from digits.split import Split
+
+
+def train(
+    recipe: RecipeArgument = DEFAULT_RECIPE,
+    seed: Seed = 0,
+    dev: Dev = 0.1,
+    folds: Folds = None,
+    fold: Fold = None,
+    split_seed: SplitSeed = 0,
+    full: Full = False,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run that was interrupted; it keeps its recipe.")
+    ] = None,
+    workers: WorkerCount = None,
+    data: DataDir = DATA,
+    submissions: Submissions = SUBMISSIONS,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe, as a new run.
+
+    The run is a folder under submissions/ with its dev score, weights, predictions, submission.csv and plots. Ctrl-C
+    stops it after the step at hand, and --resume goes on, bit for bit as if nothing had happened.
+    """
+    from digits import data as datasets
+    from digits import experiment, runs
+    from digits import recipe as recipes
+
+    console = console_for(as_json)
+    if resume:
+        run = runs.find(submissions, resume)
+        if run.record["status"] == "finished":
+            raise DigitsError(f"the run {run.id} is finished, there is nothing to resume")
+        loaded = datasets.load(data)
+    else:
+        chosen = recipes.load(recipe)
+        split = split_of_options(dev, folds, fold, split_seed, full)
+        loaded = datasets.load(data)
+        run = experiment.begin(chosen, loaded, split, seed, worker_count(workers), submissions)
+    carry_out(run, loaded, data, submissions, worker_count(workers), console)
+    report(run, console, as_json)
+
+
+def submission(
+    recipe: RecipeArgument = DEFAULT_RECIPE,
+    seed: Seed = 0,
+    dev: Dev = 0.1,
+    folds: Folds = None,
+    fold: Fold = None,
+    split_seed: SplitSeed = 0,
+    full: Full = False,
+    workers: WorkerCount = None,
+    data: DataDir = DATA,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Where to take the data from if it is not in --data yet.")
+    ] = None,
+    submissions: Submissions = SUBMISSIONS,
+    as_json: Json = False,
+) -> None:
+    """Get the data, train, write submission.csv.
+
+    Only what is needed is done: data that is there is not fetched, and where a finished run of the same recipe, seed,
+    split, data and code is there, nothing is trained.
+    """
+    console = console_for(as_json)
+    split = split_of_options(dev, folds, fold, split_seed, full)
+    loaded = acquire(data, source, console, recipe)
+    run = finished(recipe, seed, split, loaded, data, submissions, worker_count(workers), console)
+    report(run, console, as_json)
+
+
+def predict(
+    run: RunArgument = None,
+    workers: WorkerCount = None,
+    data: DataDir = DATA,
+    submissions: Submissions = SUBMISSIONS,
+    as_json: Json = False,
+) -> None:
+    """Predict test.csv anew from a run's weights.
+
+    Its probabilities and submission.csv are written again, and the submission becomes the newest.
+    """
+    from digits import data as datasets
+    from digits import experiment, runs
+
+    console = console_for(as_json)
+    found = runs.find(submissions, run)
+    experiment.predict_again(found, datasets.load(data), submissions, worker_count(workers))
+    report(found, console, as_json)
+
+
+def demo(
+    recipe: RecipeArgument = DEFAULT_RECIPE,
+    seed: Seed = 0,
+    workers: WorkerCount = None,
+    data: Annotated[Path, typer.Option("--data", help="The folder for the sample data.")] = DATA / "sample",
+    submissions: Submissions = SUBMISSIONS,
+    as_json: Json = False,
+) -> None:
+    """Do the whole job on sample data.
+
+    The data is drawn from fonts: no account, no network and none of the competition's data is needed. The run is
+    marked as sample data, which no upload accepts.
+    """
+    from digits import data as datasets
+    from digits import experiment, sample
+    from digits import recipe as recipes
+
+    console = console_for(as_json)
+    chosen = recipes.load(recipe)
+    split = split_of_options(0.1, None, None, 0, False)
+    if not sample.drawn(data):
+        say(console, f"drawing sample data from fonts into {data}")
+        sample.write_sample(data)
+    loaded = datasets.load(data)
+    run = experiment.begin(chosen, loaded, split, seed, worker_count(workers), submissions)
+    carry_out(run, loaded, data, submissions, worker_count(workers), console)
+    report(run, console, as_json)
+
+
+def worker_count(wanted: int | None) -> int:
+    from digits.machine import cores
+
+    return wanted or cores()
+
+
+def split_of_options(dev: float, folds: int | None, fold: int | None, seed: int, full: bool) -> "Split":
+    from digits.split import Split
+
+    if full and folds is not None:
+        raise DigitsError("--full holds out nothing and --folds does: leave one of them out")
+    return Split(0.0 if full or folds is not None else dev, folds, fold, seed)
+
+
+def finished(
+    recipe: str,
+    seed: int,
+    split: "Split",
+    data: "Data",
+    folder: Path,
+    submissions: Path,
+    workers: int,
+    console: "Console",
+    before: Callable[[], object] = lambda: None,
+) -> "Run":
+    """The newest finished run of just this, its submission the newest; trained, after `before`, if there is none."""
+    from digits import experiment
+    from digits import recipe as recipes
+
+    chosen = recipes.load(recipe)
+    run = experiment.trained(submissions, chosen, data, split, seed)
+    if run:
+        say(console, f"{run.id} is of the same recipe, seed, split, data and code, so nothing is trained")
+        experiment.keep_submission(run, data, submissions, workers)
+        return run
+    say(console, f"no finished run of {recipe} with seed {seed} on this data yet, so one is trained")
+    before()
+    run = experiment.begin(chosen, data, split, seed, workers, submissions)
+    carry_out(run, data, folder, submissions, workers, console)
+    return run
+
+
+def carry_out(run: "Run", data: "Data", folder: Path, submissions: Path, workers: int, console: "Console") -> None:
+    """Train and finish a run; end the process where a signal asks for it."""
+    from digits.display import Stop, show_training
+    from digits.experiment import Experiment
+
+    places = (("--data", folder, DATA), ("--submissions", submissions, SUBMISSIONS))
+    options = "".join(f" {name} {shlex.quote(str(place))}" for name, place, usual in places if place != usual)
+    way = f"digits train --resume {run.id}{options}"
+    stop = Stop()
+    with stop.listening(), Experiment(run, data, submissions, workers) as experiment:
+        announce(experiment, console)
+        try:
+            show_training(console, experiment.training, experiment.train(stop), len(experiment.dev_rows))
+            if experiment.complete:
+                experiment.finish()
+                return
+        except DigitsError as error:
+            if run.record["status"] == "failed":
+                raise
+            raise DigitsError(f"{error}; then `{way}` goes on") from error
+    step, steps = experiment.training.step, experiment.training.steps
+    say(console, f"stopped at step {step} of {steps}; go on with: {way}")
+    raise typer.Exit(128 + (stop.signal or 0))
+
+
+def announce(experiment: "Experiment", console: "Console") -> None:
+    run = experiment.run
+    recipe = experiment.recipe
+    say(console, f"{run.id}: {recipe.description or recipe.name}, {run.record['parameters']:,} parameters")
+    images = f"{len(experiment.train_rows):,} images"
+    if experiment.split.full:
+        say(console, f"training on all {images}: there is no dev score")
+    else:
+        say(console, f"training on {images}, {len(experiment.dev_rows):,} held out: {experiment.split}")
+    if experiment.training.step:
+        say(console, f"going on from step {experiment.training.step} of {experiment.training.steps}")
+
+
+def no_score(run: "Run") -> str:
+    if run.record["status"] != "finished":
+        return "not known yet"
+    return "none: all labelled images were trained on"
+
+
+def report(run: "Run", console: "Console", as_json: bool) -> None:
+    """The end of a command that made or found a finished run."""
+    from digits.runs import dev_score
+
+    if as_json:
+        print(json.dumps({**run.record, "folder": str(run.folder)}))
+        return
+    score = dev_score(run)
+    rows: list[tuple[str, Any]] = [
+        ("run", run.id),
+        ("dev accuracy", str(score) if score else no_score(run)),
+        ("training time", f"{run.record['seconds']['train']:.1f} s" if "seconds" in run.record else "not finished yet"),
+        ("submission", run.path("submission.csv")),
+        *(("plot", path) for path in sorted(run.folder.glob("*.png"))),
+    ]
+    if run.sample:
+        rows.append(("note", "sample data: the score says nothing about the competition, and no upload accepts it"))
+    for name, value in rows:
+        say(console, f"{name:<14} {value}")
