@@ -235,7 +235,7 @@ def test_a_command_that_is_not_one_is_status_2(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--folds", "3"], "give both"),
+        (["--folds", "3"], "quick has no folds of its own ([ensemble] folds)"),
         (["--fold", "1"], "give both"),
         (["--folds", "3", "--fold", "3"], "fold is from 0 to 2, not 3"),
         (["--full", "--folds", "3", "--fold", "0"], "leave one of them out"),

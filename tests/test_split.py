@@ -113,6 +113,26 @@ def test_the_type_of_the_labels_does_not_matter(kind: type) -> None:
     np.testing.assert_array_equal(Split().indices(labels.astype(kind))[1], Split().indices(labels)[1])
 
 
+def test_folds_without_a_fold_are_held_out_each_in_its_turn() -> None:
+    labels = competition_like()
+    split = Split(folds=5, seed=3)
+    train, dev = split.indices(labels)
+    assert split.in_turn
+    assert not split.full
+    np.testing.assert_array_equal(train, np.arange(len(labels)))
+    np.testing.assert_array_equal(dev, np.arange(len(labels)))
+    turns = [split.turn(number) for number in range(10)]
+    assert turns[:5] == [Split(folds=5, fold=fold, seed=3) for fold in range(5)] == turns[5:]
+    assert Split(**split.spec()) == split
+    assert str(split) == "each of 5 folds in its turn (split seed 3)"
+
+
+@pytest.mark.parametrize("split", [Split(), Split(0), Split(folds=5, fold=2)])
+def test_a_split_that_is_not_in_turn_is_every_members(split: Split) -> None:
+    assert not split.in_turn
+    assert split.turn(1) == split
+
+
 def test_the_labels_stay_as_they_are() -> None:
     labels = competition_like()
     Split().indices(labels)
@@ -133,8 +153,7 @@ def test_nothing_is_held_out_when_nothing_is_to_be() -> None:
         ({"fraction": -0.1}, "from 0 to 0.5 of the images, not -0.1"),
         ({"fraction": 0.6}, "from 0 to 0.5 of the images, not 0.6"),
         ({"fraction": float("nan")}, "from 0 to 0.5 of the images"),
-        ({"folds": 5}, "folds and a fold go together"),
-        ({"fold": 0}, "folds and a fold go together"),
+        ({"fold": 0}, "a fold is one of several folds: give both"),
         ({"folds": 1, "fold": 0}, "2 folds or more, not 1"),
         ({"folds": 5, "fold": 5}, "fold is from 0 to 4, not 5"),
         ({"folds": 5, "fold": -1}, "fold is from 0 to 4, not -1"),

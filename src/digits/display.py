@@ -13,11 +13,13 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
+from digits.ensemble import End, EnsembleExperiment, Word
 from digits.stats import Score
 from digits.train import Progress as Step
 from digits.train import Record, Training
@@ -73,6 +75,41 @@ def show_training(console: Console, training: Training, steps: Iterable[Step], d
                 console.print(_line(training, step.record, dev_images) + left, highlight=False, soft_wrap=True)
                 if step.record.dev_accuracy is not None:
                     bar.update(task, dev=f"{step.record.dev_accuracy:.2%}")
+
+
+def show_ensemble(console: Console, ensemble: EnsembleExperiment, words: Iterable[Word | End]) -> None:
+    """Go through what an ensemble's members say: a bar for each that is at work, one for all, a line for each end."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )
+    count, began = len(ensemble.members), time.monotonic()
+    done, at_first = [0.0] * count, None
+    tasks: dict[int, TaskID] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        whole = bar.add_task(f"{count} members", total=count, loss="")
+        for word in words:
+            number = word.number
+            if isinstance(word, End):
+                done[number] = 1.0
+                if number in tasks:
+                    bar.remove_task(tasks.pop(number))
+                parts = [f"member {number + 1}/{count}", *([f"dev {word.score}"] if word.score else [])]
+                left = ""
+                if at_first is not None and not console.is_terminal and sum(done) < count:
+                    pace = (time.monotonic() - began) / (sum(done) - at_first)
+                    left = f"  {_duration(pace * (count - sum(done)))} left"
+                line = "  ".join([*parts, f"{word.seconds:.1f} s"]) + left
+                console.print(line, highlight=False, soft_wrap=True)
+            else:
+                at_first = sum(done) if at_first is None else at_first
+                done[number] = word.step / word.steps
+                if number not in tasks:
+                    tasks[number] = bar.add_task(f"member {number + 1}/{count}", total=word.steps, loss="")
+                bar.update(tasks[number], completed=word.step, loss=f"loss {word.loss:.4f}")
+            bar.update(whole, completed=sum(done))
 
 
 @contextmanager

@@ -18,13 +18,13 @@ from digits.errors import DigitsError
 from digits.files import sweep, write_whole
 from digits.machine import describe, single_threaded_blas
 from digits.nn import Array, CheckpointError, Network, Workers, write_arrays
-from digits.predict import predict
+from digits.predict import Images, blend, predict
 from digits.recipe import Recipe, from_table
 from digits.runs import Run
 from digits.split import Split
 from digits.stats import Score
 from digits.submission import write_submission
-from digits.train import DivergedError, Progress, Training, record_table
+from digits.train import DivergedError, Labels, Progress, Training, judged, record_table
 from digits.version import code_version, source_digest
 
 CHECKPOINT = "checkpoint.npz"
@@ -33,8 +33,15 @@ CHECKPOINT_SECONDS = 20.0  # of training that a kill may cost
 
 def begin(recipe: Recipe, data: Data, split: Split, seed: int, workers: int, submissions: Path) -> Run:
     """A new run, not trained yet. Raises DigitsError if the folder can't be written or the split can't be drawn."""
+    split = split_for(recipe, split)
+    label = f"{recipe.name}-s{seed}" + ("-sample" if data.kind == "sample" else "")
+    return runs.create(submissions, label, beginning(recipe, data, split, seed, workers))
+
+
+def beginning(recipe: Recipe, data: Data, split: Split, seed: int, workers: int) -> dict[str, Any]:
+    """What the record of a run begins with. Raises DigitsError if the split can't be drawn."""
     train, dev = split.indices(data.labels)
-    record = {
+    return {
         "recipe": recipe.resolved(),
         "seed": seed,
         "split": split.spec(),
@@ -48,15 +55,31 @@ def begin(recipe: Recipe, data: Data, split: Split, seed: int, workers: int, sub
         "code": code_version(),
         "machine": describe(),
         "workers": workers,
-        "parameters": recipe.build().count,
+        "parameters": recipe.build().count * recipe.ensemble.members,
     }
-    label = f"{recipe.name}-s{seed}" + ("-sample" if data.kind == "sample" else "")
-    return runs.create(submissions, label, record)
+
+
+def split_for(recipe: Recipe, split: Split) -> Split:
+    """What the recipe holds out where this split is asked for: an ensemble of folds holds out each in its turn.
+
+    Raises DigitsError where the two don't go together.
+    """
+    members, folds = recipe.ensemble.members, recipe.ensemble.folds
+    if split.in_turn and not folds:
+        raise DigitsError(
+            f"{recipe.name} has no folds of its own ([ensemble] folds), so one of the {split.folds} is held out: "
+            f"say which, as in `--folds {split.folds} --fold 0`"
+        )
+    if not folds or split.full:
+        return split
+    if split.folds is not None:
+        raise DigitsError(f"{recipe.name} is an ensemble of {members} over {folds} folds of its own: leave out --folds")
+    return Split(0.0, folds, None, split.seed)
 
 
 def trained(submissions: Path, recipe: Recipe, data: Data, split: Split, seed: int) -> Run | None:
     """The newest finished run of just this: recipe, seed, split, data and deciding source; None where there is none."""
-    wanted = {"recipe": recipe.resolved(), "seed": seed, "split": split.spec()}
+    wanted = {"recipe": recipe.resolved(), "seed": seed, "split": split_for(recipe, split).spec()}
     for run in runs.every(submissions):
         record = run.record
         if (
@@ -64,7 +87,7 @@ def trained(submissions: Path, recipe: Recipe, data: Data, split: Split, seed: i
             and {key: record[key] for key in wanted} == wanted
             and record["data"]["sha256"] == data.sha256
             and record.get("code", {}).get("sha256") == source_digest()
-            and run.path("weights.npz").exists()
+            and all(part.path("weights.npz").exists() for part in runs.members(run) or [run])
         ):
             return run
     return None
@@ -73,13 +96,13 @@ def trained(submissions: Path, recipe: Recipe, data: Data, split: Split, seed: i
 class Experiment:
     """Work on a run, as a context manager: the run is locked, BLAS held to one thread, and the workers started.
 
-    Raises DigitsError where another process is at the run, the data is not that which the run began with, or the
-    checkpoint can't be used.
+    Its submission becomes the newest in the folder `submissions`, unless that is None. Raises DigitsError where another
+    process is at the run, the data is not that which the run began with, or the checkpoint can't be used.
     """
 
     training: Training
 
-    def __init__(self, run: Run, data: Data, submissions: Path, workers: int) -> None:
+    def __init__(self, run: Run, data: Data, submissions: Path | None, workers: int) -> None:
         check_same_data(run, data)
         if run.record["status"] == "failed":
             reason = run.record.get("reason", "it diverged")
@@ -152,26 +175,47 @@ class Experiment:
         run, data, training = self.run, self.data, self.training
         network = training.predictor()
         write_whole(run.path("weights.npz"), network.save)
-        train_score, train_loss = training.evaluate(data.images[self.train_rows], data.labels[self.train_rows])
-        scores: dict[str, Any] = {"train": _score_table(train_score, train_loss), "dev": None}
+        train = score_table(*training.evaluate(data.images[self.train_rows], data.labels[self.train_rows]))
         plots.learning_curves(run.path("learning-curve.png"), run.log(), run.id, training.whole)
-        if not self.split.full:
-            images, labels = data.images[self.dev_rows], data.labels[self.dev_rows]
-            score, loss = training.evaluate(images, labels)
-            scores["dev"] = _score_table(score, loss)
-            p = predict(network, images, self.workers)
-            _write_arrays(run.path("dev.npz"), {"rows": self.dev_rows, "labels": labels, "probabilities": p})
-            plots.confusion_matrix(run.path("confusion.png"), labels, p.argmax(axis=1), run.id)
-            plots.mistakes(run.path("mistakes.png"), images, self.dev_rows, labels, p, run.id)
-        _write_predictions(run, network, data, self.workers)
-        runs.publish(run, self.submissions)  # before the run is finished: where this fails, --resume does it
-        run.update(
-            status="finished",
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            scores=scores,
-            seconds={"train": round(training.seconds, 2)},
-        )
+        views = self.recipe.predict
+        dev = None if self.split.full else predict(network, data.images[self.dev_rows], self.workers, views)
+        test = predict(network, data.test_images, self.workers, views)
+        conclude(run, data, self.dev_rows, dev, test, self.submissions, train=train, seconds=training.seconds)
         run.path(CHECKPOINT).unlink(missing_ok=True)
+
+
+def conclude(
+    run: Run,
+    data: Data,
+    dev_rows: Labels,
+    dev: Array | None,
+    test: Array,
+    submissions: Path | None,
+    train: dict[str, Any] | None,
+    seconds: float,
+    **record: Any,
+) -> None:
+    """Write down what came of a run: `dev` and `test` are its probabilities; afterwards it is finished.
+
+    Raises DigitsError where something can't be written; the run can then be resumed.
+    """
+    scores: dict[str, Any] = {"train": train, "dev": None}
+    if dev is not None:
+        labels = data.labels[dev_rows]
+        scores["dev"] = score_table(*judged(dev, labels))
+        _write_arrays(run.path("dev.npz"), {"rows": dev_rows, "labels": labels, "probabilities": dev})
+        plots.confusion_matrix(run.path("confusion.png"), labels, dev.argmax(axis=1), run.id)
+        plots.mistakes(run.path("mistakes.png"), data.images[dev_rows], dev_rows, labels, dev, run.id)
+    _write_predictions(run, test)
+    if submissions is not None:
+        runs.publish(run, submissions)  # before the run is finished: where this fails, --resume does it
+    run.update(
+        status="finished",
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        scores=scores,
+        seconds={"train": round(seconds, 2)},
+        **record,
+    )
 
 
 def predict_again(run: Run, data: Data, submissions: Path, workers: int) -> None:
@@ -180,10 +224,22 @@ def predict_again(run: Run, data: Data, submissions: Path, workers: int) -> None
     Raises DigitsError where the weights are missing or damaged, or the data is not that of the run.
     """
     check_same_data(run, data)
-    network = load_weights(run)
     with run.lock(), single_threaded_blas(), Workers(workers) as team:
-        _write_predictions(run, network, data, team)
+        _write_predictions(run, predict_with(run, data.test_images, team))
     runs.publish(run, submissions)
+
+
+def predict_with(run: Run, images: Images, workers: Workers) -> Array:
+    """The probabilities (N, 10) that a run's network, or its ensemble's, gives images (N, 28, 28).
+
+    Raises DigitsError where weights are missing or damaged.
+    """
+    recipe = from_table(run.record["recipe"], f"{run.path('run.json')}, recipe")
+    parts = [run] if recipe.ensemble.members == 1 else runs.members(run)
+    if len(parts) < recipe.ensemble.members:
+        raise DigitsError(f"{run.id} has {len(parts)} of its {recipe.ensemble.members} members here: train it anew")
+    networks = [load_weights(part) for part in parts]
+    return blend([predict(network, images, workers, recipe.predict) for network in networks], recipe.ensemble.average)
 
 
 def keep_submission(run: Run, data: Data, submissions: Path, workers: int) -> None:
@@ -227,13 +283,14 @@ def look_at(run: Run, data: Data, index: int, test: bool) -> View:
     if not 0 <= index < len(images):
         raise DigitsError(f"{table} has no row {index}: its rows are 0 to {len(images) - 1}")
     with single_threaded_blas(), Workers(1) as workers:
-        p = predict(load_weights(run), images[index : index + 1], workers)[0]
+        p = predict_with(run, images[index : index + 1], workers)[0]
     if test:
         return View(images[index], None, p, f"row {index} of {table} (ImageId {index + 1})")
     known = "other data than the run's"
     if run.record["data"]["sha256"] == data.sha256:
-        _, dev = split_of(run).indices(data.labels)
-        known = "held out" if index in dev else "trained on"
+        split = split_of(run)
+        held_out = index in split.indices(data.labels)[1]
+        known = "trained on by most members" if split.in_turn else "held out" if held_out else "trained on"
     return View(images[index], int(data.labels[index]), p, f"row {index} of {table} ({known})")
 
 
@@ -263,16 +320,15 @@ def check_same_data(run: Run, data: Data) -> None:
         )
 
 
-def _write_predictions(run: Run, network: Network, data: Data, workers: Workers) -> None:
+def _write_predictions(run: Run, p: Array) -> None:
     """Write the test images' probabilities and the submission."""
-    p = predict(network, data.test_images, workers)
     _write_arrays(run.path("test.npz"), {"probabilities": p})
     write_submission(run.path("submission.csv"), p.argmax(axis=1), len(p))
     digest = hashlib.sha256(run.path("submission.csv").read_bytes()).hexdigest()
     run.update(submission={"sha256": digest, "rows": len(p)})
 
 
-def _score_table(score: Score, loss: float) -> dict[str, Any]:
+def score_table(score: Score, loss: float) -> dict[str, Any]:
     return {
         "accuracy": score.accuracy,
         "standard_error": score.standard_error,

@@ -15,6 +15,7 @@ from digits.train import Training
 
 EPOCH_IMAGES = 37_800  # the competition's 42,000 without a dev split of a tenth
 TIMED_SECONDS = 1.0
+GLANCE_SECONDS = 0.3
 WARM_STEPS = 2  # in which workers start and buffers are made
 
 
@@ -55,8 +56,18 @@ def settings(config: Any) -> dict[str, Any]:
     return {f.name: values[f.name] for f in fields(config) if f.default is MISSING or values[f.name] != f.default}
 
 
-def epoch_seconds(recipe: Recipe, workers: int, images: int = EPOCH_IMAGES) -> float:
-    """The seconds that training for an epoch of so many images takes here, told from about a second of real steps.
+def training_seconds(recipe: Recipe, workers: int, images: int) -> float:
+    """The seconds that training by the recipe on so many images takes here, told from a part of a second of steps.
+
+    The members of an ensemble train side by side, on one core each.
+    """
+    members = recipe.ensemble.members
+    epoch = epoch_seconds(recipe, 1 if members > 1 else workers, images, GLANCE_SECONDS)
+    return epoch * recipe.train.epochs * members / (workers if members > 1 else 1)
+
+
+def epoch_seconds(recipe: Recipe, workers: int, images: int = EPOCH_IMAGES, look: float = TIMED_SECONDS) -> float:
+    """The seconds that training for an epoch of so many images takes here, told from `look` seconds of real steps.
 
     They are steps on noise, as large as digits are, with a learning rate of 0, lest it diverge.
     """
@@ -71,7 +82,7 @@ def epoch_seconds(recipe: Recipe, workers: int, images: int = EPOCH_IMAGES) -> f
         for _ in range(WARM_STEPS):
             next(training)
         taken: list[float] = []
-        while sum(taken) < TIMED_SECONDS:
+        while sum(taken) < look:
             before = training.seconds
             next(training)
             taken.append(training.seconds - before)

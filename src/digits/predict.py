@@ -1,12 +1,40 @@
-"""Probabilities from a network and images."""
+"""Probabilities from networks and images: of one view of each image or of several, of one network or of several."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from digits.deform import Deformation, deform
 from digits.nn import Array, Network, Workers, folded, probabilities
 
+Images = NDArray[np.uint8]
 
-def network_input(images: NDArray[np.uint8]) -> Array:
+
+@dataclass(frozen=True)
+class Views(Deformation):
+    """What a network is shown of each image that it predicts (test-time augmentation).
+
+    The first of the `views` is the image as it is, the others are deformed at random, the same ones each time; the
+    probabilities are their means.
+    """
+
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.views < 1:
+            raise ValueError(f"views must be at least 1, not {self.views}")
+        if self.deforms != (self.views > 1):
+            raise ValueError("views above 1 and a deformation, such as rotate = 5, go together")
+
+
+ONE_VIEW = Views()
+
+
+def network_input(images: Images) -> Array:
     """Images (N, 28, 28) of integers 0-255 as a network takes them: float32 (N, 28, 28, 1) from 0 to 1.
 
     The images are innermost in memory, as layers have them.
@@ -16,6 +44,30 @@ def network_input(images: NDArray[np.uint8]) -> Array:
     return x.transpose(2, 0, 1)[..., np.newaxis]
 
 
-def predict(network: Network, images: NDArray[np.uint8], workers: Workers) -> Array:
+def predict(network: Network, images: Images, workers: Workers, by: Views = ONE_VIEW) -> Array:
     """The probability of each digit, (N, 10), for images (N, 28, 28)."""
-    return probabilities(folded(network), workers, len(images), lambda block: network_input(images[block]))
+    ready = folded(network)
+
+    def seen(view: int, block: slice) -> Array:
+        chosen = images[block]
+        if view:
+            chosen = deform(chosen, np.random.Generator(np.random.Philox(key=view, counter=block.start)), by)
+        return network_input(chosen)
+
+    def view_of(view: int) -> Array:
+        return probabilities(ready, workers, len(images), lambda block: seen(view, block))
+
+    return blend([view_of(view) for view in range(by.views)])
+
+
+def blend(parts: Sequence[Array], how: Literal["probabilities", "logits", "votes"] = "probabilities") -> Array:
+    """The average of probabilities, each (N, K): of themselves, of their logits, or of one vote each, as (N, K)."""
+    if how == "votes":
+        parts = [np.eye(part.shape[1], dtype=part.dtype)[part.argmax(axis=1)] for part in parts]
+    if how != "logits":
+        mean: Array = np.mean(parts, axis=0, dtype=np.float64).astype(parts[0].dtype)
+        return mean
+    least = np.finfo(parts[0].dtype).tiny
+    geometric = np.exp(np.mean([np.log(np.maximum(part, least, dtype=np.float64)) for part in parts], axis=0))
+    normed: Array = (geometric / geometric.sum(axis=1, keepdims=True)).astype(parts[0].dtype)
+    return normed

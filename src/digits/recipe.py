@@ -7,7 +7,7 @@ import re
 import sys
 import tomllib
 import types
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -29,6 +29,7 @@ from digits.nn import (
     SoftmaxCrossEntropy,
     layer_of,
 )
+from digits.predict import Views
 
 IMAGE = (28, 28, 1)
 CLASSES = 10
@@ -63,6 +64,28 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """Several trainings of the recipe, with a seed each, whose predictions are averaged; one is no ensemble.
+
+    Member i of the run with seed s has the seed s · members + i. With `folds` it holds out fold i mod folds, and an
+    image is judged by those that did not see it (out of fold); with none all hold out the same images. `average` is of
+    "probabilities", of "logits" (the geometric mean of the probabilities), or of "votes", one a member.
+    """
+
+    members: int = 1
+    folds: int = 0
+    average: Literal["probabilities", "logits", "votes"] = "probabilities"
+
+    def __post_init__(self) -> None:
+        if self.members < 1:
+            raise ValueError(f"members must be at least 1, not {self.members}")
+        if self.folds and not 2 <= self.folds <= self.members:
+            raise ValueError(
+                f"folds must be 0 for none, or from 2 to the number of members, {self.members}, not {self.folds}"
+            )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that a training depends on but the seed, the data and the split."""
 
@@ -75,6 +98,12 @@ class Recipe:
     average: Average = field(default_factory=NoAverage)
     loss: SoftmaxCrossEntropy = field(default_factory=SoftmaxCrossEntropy)
     augment: Augmentation = field(default_factory=Augmentation)
+    predict: Views = field(default_factory=Views)
+    ensemble: Ensemble = field(default_factory=Ensemble)
+
+    def member(self) -> "Recipe":
+        """What each member of the ensemble is trained by."""
+        return replace(self, ensemble=Ensemble())
 
     def build(self, dtype: Any = np.float32) -> Network:
         """The recipe's network, its parameters not drawn yet. Raises DigitsError if the layers don't fit together."""
@@ -101,6 +130,8 @@ class Recipe:
             "average": {"name": self.average.name, **asdict(self.average)},
             "loss": asdict(self.loss),
             "augment": asdict(self.augment),
+            "predict": asdict(self.predict),
+            "ensemble": asdict(self.ensemble),
         }
 
 
@@ -137,6 +168,8 @@ def from_table(table: dict[str, Any], where: str) -> Recipe:
         average=_named(AVERAGES, table, "average", where),
         loss=_dataclass(SoftmaxCrossEntropy, _table(table, "loss", where), f"{where}, [loss]"),
         augment=_dataclass(Augmentation, _table(table, "augment", where), f"{where}, [augment]"),
+        predict=_dataclass(Views, _table(table, "predict", where), f"{where}, [predict]"),
+        ensemble=_dataclass(Ensemble, _table(table, "ensemble", where), f"{where}, [ensemble]"),
     )
     recipe.build()
     return recipe

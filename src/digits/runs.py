@@ -123,8 +123,7 @@ def create(submissions: Path, label: str, record: dict[str, Any]) -> Run:
     Two that start in the same second get two folders. Raises DigitsError if it can't be written.
     """
     make_folder(submissions)
-    now = datetime.now(UTC)
-    name = f"{now:%Y%m%d-%H%M%S}-{label}"
+    name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{label}"
     number = 1
     while True:
         folder = submissions / (name if number == 1 else f"{name}-{number}")
@@ -134,20 +133,48 @@ def create(submissions: Path, label: str, record: dict[str, Any]) -> Run:
                 break
             except FileExistsError:
                 number += 1
-    run = Run(folder, {})
     try:
-        run.update(
-            format=FORMAT,
-            id=folder.name,
-            status="training",
-            created=now.isoformat(timespec="seconds"),
-            finished=None,
-            **record,
-            submissions=[],
-        )
+        return _written(folder, record)
     except DigitsError:
         folder.rmdir()
         raise
+
+
+def member(run: Run, number: int, record: dict[str, Any]) -> Run:
+    """Member `number`, from 0, of an ensemble's run, which is a run in a folder of its own, with its run.json.
+
+    Where it is there already it is the one that is there, if its record has these values. Raises DigitsError if it has
+    others, or can't be read or written.
+    """
+    folder = run.path("members") / str(number)
+    if not (folder / "run.json").exists():
+        make_folder(folder)
+        return _written(folder, record)
+    found = read(folder)
+    for key in ("recipe", "seed", "split"):
+        if found.record[key] != record[key]:
+            raise DigitsError(f"{folder} is of another {key} than the ensemble {run.id}: remove that folder")
+    return found
+
+
+def members(run: Run) -> list[Run]:
+    """The members of an ensemble's run that have been begun; none of a run of one network."""
+    folders = [path.parent for path in run.path("members").glob("*/run.json") if path.parent.name.isdigit()]
+    return [read(folder) for folder in sorted(folders, key=lambda folder: int(folder.name))]
+
+
+def _written(folder: Path, record: dict[str, Any]) -> Run:
+    """A new run in an empty folder."""
+    run = Run(folder, {})
+    run.update(
+        format=FORMAT,
+        id=folder.name,
+        status="training",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        finished=None,
+        **record,
+        submissions=[],
+    )
     return run
 
 

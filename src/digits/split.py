@@ -4,7 +4,7 @@ A split is drawn by a seed of its own, so that runs with other training seeds ar
 the raw stream of PCG64, which NumPy promises never to change, so that a split is the same in every version.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,11 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Split:
-    """Which of the labelled images are held out: a fraction of them, one fold of several, or none (fraction 0)."""
+    """Which of the labelled images are held out: a fraction of them, one fold of several, or none (fraction 0).
+
+    Of folds with no `fold` each is held out in its turn, by the members of an ensemble: all images are trained on and
+    all are judged.
+    """
 
     fraction: float = 0.1
     folds: int | None = None
@@ -25,12 +29,12 @@ class Split:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if (self.folds is None) != (self.fold is None):
-            raise DigitsError("folds and a fold go together: give both, as in `--folds 5 --fold 0`")
-        if self.folds is not None and self.fold is not None:
+        if self.fold is not None and self.folds is None:
+            raise DigitsError("a fold is one of several folds: give both, as in `--folds 5 --fold 0`")
+        if self.folds is not None:
             if self.folds < 2:
                 raise DigitsError(f"there must be 2 folds or more, not {self.folds}")
-            if not 0 <= self.fold < self.folds:
+            if self.fold is not None and not 0 <= self.fold < self.folds:
                 raise DigitsError(f"with {self.folds} folds, fold is from 0 to {self.folds - 1}, not {self.fold}")
         if not 0 <= self.fraction <= 0.5:
             raise DigitsError(f"the dev split is a fraction from 0 to 0.5 of the images, not {self.fraction}")
@@ -42,6 +46,15 @@ class Split:
         """Nothing is held out."""
         return self.folds is None and self.fraction == 0
 
+    @property
+    def in_turn(self) -> bool:
+        """Each fold is held out in its turn."""
+        return self.folds is not None and self.fold is None
+
+    def turn(self, number: int) -> "Split":
+        """What member `number` of an ensemble holds out."""
+        return replace(self, fold=number % self.folds) if self.folds and self.in_turn else self
+
     def indices(self, labels: NDArray[np.integer[Any]]) -> tuple[Indices, Indices]:
         """The rows to train on and the rows held out, each ascending, of labels (N,).
 
@@ -50,6 +63,8 @@ class Split:
         are too few images to hold out one and keep one.
         """
         count = len(labels)
+        if self.in_turn:
+            return np.arange(count), np.arange(count)
         shuffled = np.argsort(np.random.PCG64(self.seed).random_raw(count), kind="stable")
         line = shuffled[np.argsort(labels[shuffled], kind="stable")]
         place = np.arange(count)
@@ -65,6 +80,8 @@ class Split:
     def __str__(self) -> str:
         if self.full:
             return "no dev split"
+        if self.in_turn:
+            return f"each of {self.folds} folds in its turn (split seed {self.seed})"
         if self.folds is not None:
             return f"fold {self.fold} of {self.folds} (split seed {self.seed})"
         return f"a dev split of {100 * self.fraction:g}% (split seed {self.seed})"

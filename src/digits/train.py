@@ -27,11 +27,10 @@ from digits.nn import (
     renew_statistics,
     write_arrays,
 )
-from digits.predict import network_input, predict
+from digits.predict import Images, network_input, predict
 from digits.recipe import CLASSES, Recipe
 from digits.stats import Score
 
-Images = NDArray[np.uint8]
 Labels = NDArray[np.intp]
 
 
@@ -207,10 +206,7 @@ class Training:
 
     def evaluate(self, images: Images, labels: Labels) -> tuple[Score, float]:
         """The score of the weights as they are, averaged if the recipe averages them, and the mean cross-entropy."""
-        p = predict(self.predictor(), images, self._workers)
-        likelihood = np.maximum(p[np.arange(len(labels)), labels], np.finfo(p.dtype).tiny)
-        correct = int(np.count_nonzero(p.argmax(axis=1) == labels))
-        return Score(correct, len(labels)), float(-np.log(likelihood).mean())
+        return judged(predict(self.predictor(), images, self._workers), labels)
 
     def _load(self, number: int, shard: int, part: slice) -> tuple[Array | Pixels, Array, np.random.Generator]:
         """A shard of a step's batch as the network takes it: what the workers call."""
@@ -272,6 +268,13 @@ class Training:
             f"{what} of {self.steps} with a learning rate of {lr:g}: the training diverged; lower lr in [optimizer] "
             f"(try {self.recipe.optimizer.lr / 10:g} with {name}), or give [schedule] a longer warmup"
         )
+
+
+def judged(p: Array, labels: Labels) -> tuple[Score, float]:
+    """The score and the mean cross-entropy of probabilities (N, K), given the labels (N,)."""
+    likelihood = np.maximum(p[np.arange(len(labels)), labels], np.finfo(p.dtype).tiny)
+    correct = int(np.count_nonzero(p.argmax(axis=1) == labels))
+    return Score(correct, len(labels)), float(-np.log(likelihood).mean())
 
 
 def _by_rarest_pixel(images: Images) -> NDArray[np.intp]:

@@ -86,10 +86,13 @@ def show_recipe(recipe: RecipeArgument = DEFAULT_RECIPE, workers: WorkerCount = 
     total = ("", "all", "", f"{network.count:,}", f"{network.multiply_adds:,}")
     table(console, heads, [*cells, total], numbers=heads[3:])
     say(console, "")
-    for name in ("train", "optimizer", "schedule", "average", "loss", "augment"):
+    for name in ("train", "optimizer", "schedule", "average", "loss", "augment", "predict", "ensemble"):
         config = getattr(chosen, name)
         words = [*([config.name] if hasattr(config, "name") else []), *settings_text(outline.settings(config), "name")]
         say(console, f"{name:<10} {' '.join(words) or 'all as by default'}")
+    members = chosen.ensemble.members
+    if members > 1:
+        seconds = outline.epoch_seconds(chosen, 1) / workers * members
     cores = f"{workers} core{'s' if workers > 1 else ''}"
     epoch = f"{seconds_text(seconds)} an epoch of {outline.EPOCH_IMAGES:,} images"
     whole = f"{seconds_text(seconds * epochs)} for {epochs}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from digits.cli.console import console_for, say
+from digits.cli.console import console_for, say, seconds_text
 from digits.cli.data import acquire
 from digits.cli.options import (
     DATA,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from digits.data import Data
+    from digits.ensemble import EnsembleExperiment
     from digits.experiment import Experiment
     from digits.runs import Run
     from digits.split import Split
@@ -199,17 +200,23 @@ def finished(
 
 def carry_out(run: "Run", data: "Data", folder: Path, submissions: Path, workers: int, console: "Console") -> None:
     """Train and finish a run; end the process where a signal asks for it."""
-    from digits.display import Stop, show_training
+    from digits.display import Stop, show_ensemble, show_training
+    from digits.ensemble import EnsembleExperiment
     from digits.experiment import Experiment
 
     places = (("--data", folder, DATA), ("--submissions", submissions, SUBMISSIONS))
     options = "".join(f" {name} {shlex.quote(str(place))}" for name, place, usual in places if place != usual)
     way = f"digits train --resume {run.id}{options}"
     stop = Stop()
-    with stop.listening(), Experiment(run, data, submissions, workers) as experiment:
-        announce(experiment, console)
+    several = run.record["recipe"].get("ensemble", {}).get("members", 1) > 1
+    kind = EnsembleExperiment if several else Experiment
+    with stop.listening(), kind(run, data, submissions, workers) as experiment:
+        announce(experiment, workers, console)
         try:
-            show_training(console, experiment.training, experiment.train(stop), len(experiment.dev_rows))
+            if isinstance(experiment, EnsembleExperiment):
+                show_ensemble(console, experiment, experiment.train(stop))
+            else:
+                show_training(console, experiment.training, experiment.train(stop), len(experiment.dev_rows))
             if experiment.complete:
                 experiment.finish()
                 return
@@ -217,22 +224,42 @@ def carry_out(run: "Run", data: "Data", folder: Path, submissions: Path, workers
             if run.record["status"] == "failed":
                 raise
             raise DigitsError(f"{error}; then `{way}` goes on") from error
-    step, steps = experiment.training.step, experiment.training.steps
-    say(console, f"stopped at step {step} of {steps}; go on with: {way}")
+    if isinstance(experiment, EnsembleExperiment):
+        done = sum(member.record["status"] == "finished" for member in experiment.members)
+        where = f"with {done} of {len(experiment.members)} members finished"
+    else:
+        where = f"at step {experiment.training.step} of {experiment.training.steps}"
+    say(console, f"stopped {where}; go on with: {way}")
     raise typer.Exit(128 + (stop.signal or 0))
 
 
-def announce(experiment: "Experiment", console: "Console") -> None:
-    run = experiment.run
-    recipe = experiment.recipe
+def announce(experiment: "Experiment | EnsembleExperiment", workers: int, console: "Console") -> None:
+    """Say what is to be trained, and how long that will take."""
+    from digits import outline
+    from digits.ensemble import EnsembleExperiment
+
+    run, recipe, split = experiment.run, experiment.recipe, experiment.split
     say(console, f"{run.id}: {recipe.description or recipe.name}, {run.record['parameters']:,} parameters")
-    images = f"{len(experiment.train_rows):,} images"
-    if experiment.split.full:
-        say(console, f"training on all {images}: there is no dev score")
+    images, held_out, left = len(experiment.train_rows), len(experiment.dev_rows), 1.0
+    whom = ""
+    if isinstance(experiment, EnsembleExperiment):
+        whom = f"{len(experiment.members)} members "
+        left = sum(member.record["status"] != "finished" for member in experiment.members) / len(experiment.members)
+        if left < 1:
+            say(console, f"going on with the {round(left * len(experiment.members))} members that are not finished")
+    elif experiment.training.step:
+        step, steps = experiment.training.step, experiment.training.steps
+        left = 1 - step / steps
+        say(console, f"going on from step {step} of {steps}")
+    if split.full:
+        say(console, f"training {whom}on all {images:,} images: there is no dev score")
+    elif split.in_turn and split.folds:
+        say(console, f"training {whom}on {images:,} images, {split}: judged out of fold")
+        images -= images // split.folds
     else:
-        say(console, f"training on {images}, {len(experiment.dev_rows):,} held out: {experiment.split}")
-    if experiment.training.step:
-        say(console, f"going on from step {experiment.training.step} of {experiment.training.steps}")
+        say(console, f"training {whom}on {images:,} images, {held_out:,} held out: {split}")
+    seconds = outline.training_seconds(recipe, workers, images) * left
+    say(console, f"expected training time: about {seconds_text(seconds)}, from a look at some steps")
 
 
 def no_score(run: "Run") -> str:

@@ -22,13 +22,14 @@ from digits.nn.layers import (
 from digits.nn.losses import SoftmaxCrossEntropy, softmax
 from digits.nn.network import CheckpointError, Network, read_arrays, write_arrays
 from digits.nn.optim import OPTIMIZERS, SGD, Adam, AdamW, Optimizer, Schedule
-from digits.nn.parallel import DataParallel, WorkerError, Workers, probabilities, renew_statistics
+from digits.nn.parallel import FORKS, DataParallel, WorkerError, Workers, probabilities, renew_statistics
 from digits.nn.pixels import Pixels
 from digits.nn.scratch import Array, Shape
 
 __all__ = [
     "AVERAGES",
     "EMA",
+    "FORKS",
     "LAYERS",
     "OPTIMIZERS",
     "SGD",
