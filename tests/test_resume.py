@@ -63,7 +63,7 @@ def same(run: Run, other: Run) -> None:
 def test_a_signal_stops_a_training_after_a_step_and_resume_goes_on_bit_for_bit(
     digits: Digits, uninterrupted: Run, number: int, status: int
 ) -> None:
-    process = digits.start("train", "long.toml", "--threads", 2)
+    process = digits.start("train", "long.toml", "--workers", 2)
     wait_until(lambda: logged(digits.submissions) >= 3, process)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
@@ -73,7 +73,7 @@ def test_a_signal_stops_a_training_after_a_step_and_resume_goes_on_bit_for_bit(
     assert re.search(rf"stopped at step \d+ of 2160; go on with: digits train --resume {run.id}\n$", out)
     assert run.status == "interrupted"
     assert not run.path("submission.csv").exists()
-    code, out, err = digits("train", "--resume", run.id, "--threads", 1, before=NO_GALLERY)
+    code, out, err = digits("train", "--resume", run.id, "--workers", 1, before=NO_GALLERY)
     assert (code, err) == (0, "")
     assert re.search(r"going on from step [1-9]\d* of 2160\n", out)
     same(digits.run(), uninterrupted)
