@@ -11,11 +11,12 @@ from jobs import quick_recipe
 from rich.console import Console
 
 from digits.data import Data
-from digits.display import Stop, download_bar, picture, show_training
+from digits.display import download_bar, picture, show_training
 from digits.machine import single_threaded_blas
 from digits.nn import Workers
 from digits.recipe import Recipe
 from digits.split import Split
+from digits.stop import Stop
 from digits.train import Training
 
 

@@ -1,10 +1,8 @@
 """What `cli` shows of a training while it lasts: a progress bar in a terminal, plain lines elsewhere."""
 
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,33 +24,6 @@ from digits.train import Record, Training
 
 SHADES = " ░▒▓█"
 BAR = 24  # characters, of a certain probability
-
-
-class Stop:
-    """Whether Ctrl-C or SIGTERM has asked for an end; a second one is not caught any more."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def __call__(self) -> bool:
-        return self.signal is not None
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Within, a first signal is only noted, so that a step is never cut in half."""
-
-        def note(number: int, _: FrameType | None) -> None:
-            self.signal = number
-            signal.signal(number, before[signal.Signals(number)])
-
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in before:
-            signal.signal(number, note)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def show_training(console: Console, training: Training, steps: Iterable[Step], dev_images: int) -> None:

@@ -8,7 +8,7 @@ that is shared out to all of them, as it never waits for another's shard; the re
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -20,13 +20,14 @@ import numpy as np
 from digits import runs
 from digits.data import Data
 from digits.errors import DigitsError
-from digits.experiment import Experiment, beginning, check_same_data, conclude, split_of
+from digits.experiment import CHECKPOINT, Experiment, beginning, check_same_data, conclude, split_of
 from digits.files import sweep
 from digits.nn import FORKS, Array, CheckpointError, read_arrays
 from digits.predict import blend
 from digits.recipe import CLASSES, from_table
 from digits.runs import Run
 from digits.stats import Score
+from digits.train import Labels
 
 WORD_SECONDS = 0.5  # of a member's training between two words of it
 FORK = multiprocessing.get_context("fork")
@@ -56,11 +57,13 @@ class End:
 class EnsembleExperiment:
     """Work on the run of an ensemble, as a context manager: the run is locked, and its members are begun.
 
-    Raises DigitsError where another process is at the run, the data is not that which it began with, or a member can't
-    be gone on with.
+    With `only`, no other members than these are trained, as their machine is one of several. Raises DigitsError where
+    another process is at the run, the data is not that which it began with, or a member can't be gone on with.
     """
 
-    def __init__(self, run: Run, data: Data, submissions: Path | None, workers: int) -> None:
+    def __init__(
+        self, run: Run, data: Data, submissions: Path | None, workers: int, only: Collection[int] | None = None
+    ) -> None:
         check_same_data(run, data)
         self.run = run
         self.data = data
@@ -69,6 +72,7 @@ class EnsembleExperiment:
         self.split = split_of(run)
         self.train_rows, self.dev_rows = self.split.indices(data.labels)
         self.members: list[Run] = []
+        self.wanted = range(self.recipe.ensemble.members) if only is None else sorted(only)
         self._workers = workers
         self._stack = ExitStack()
 
@@ -90,8 +94,8 @@ class EnsembleExperiment:
 
     @property
     def complete(self) -> bool:
-        """All members are finished."""
-        return all(member.record["status"] == "finished" for member in self.members)
+        """All members that are wanted are finished."""
+        return all(self.members[number].record["status"] == "finished" for number in self.wanted)
 
     def train(self, stop: Stop) -> Iterator[Word | End]:
         """Train the members that are not finished, as many at a time as there are workers, and yield what they say.
@@ -99,8 +103,8 @@ class EnsembleExperiment:
         When `stop()` is true each saves its state and the iteration ends before its time; `complete` tells. Raises
         DigitsError where a member diverges, which marks it and the ensemble as failed, or where it can't be written.
         """
-        waiting = [number for number, member in enumerate(self.members) if member.record["status"] != "finished"]
-        yield from (self._end(number) for number in range(len(self.members)) if number not in waiting)
+        waiting = [number for number in self.wanted if self.members[number].record["status"] != "finished"]
+        yield from (self._end(number) for number in self.wanted if number not in waiting)
         # Those that would be left over at the end, with cores idle beside them, have all the cores, first and alone.
         alone = len(waiting) % self._workers if FORKS else len(waiting)
         try:
@@ -116,38 +120,60 @@ class EnsembleExperiment:
     def finish(self) -> None:
         """Average the members' predictions, judge, plot and write them down; afterwards the run is finished.
 
-        Raises DigitsError where something can't be read or written; the run can then be resumed.
+        Where not all members are finished, it is made of those that are, and the record says so in `cut_short`; where
+        none is, of those that were at work, with their weights as they are. Raises DigitsError where there are none
+        of these either, or something can't be read or written; the run can then be resumed.
         """
-        tests = [_arrays(member, "test.npz")["probabilities"] for member in self.members]
+        members = self._finished() or self._as_they_are()
+        all_members = len(members) == len(self.members)
+        tests = [_arrays(member, "test.npz")["probabilities"] for member in members]
+        rows, held_out = (self.dev_rows, None) if self.split.full else self._held_out(members)
         conclude(
             self.run,
             self.data,
-            self.dev_rows,
-            None if self.split.full else self._held_out(),
+            rows,
+            held_out,
             blend(tests, self.recipe.ensemble.average),
             self.submissions,
             train=None,
             seconds=sum(
-                member.record["seconds"]["train"] * member.record["workers"] / self._workers for member in self.members
+                member.record["seconds"]["train"] * member.record["workers"] / self._workers for member in members
             ),
             members=[
                 {key: member.record[key] for key in ("seed", "split", "scores", "seconds", "workers")}
-                for member in self.members
+                for member in members
             ],
+            **({} if all_members else {"cut_short": {"members": len(members), "of": len(self.members)}}),
         )
 
-    def _held_out(self) -> Array:
-        """The probabilities (N, 10) of the images in `dev_rows`, each from the members that did not train on it."""
+    def _finished(self) -> list[Run]:
+        return [member for member in self.members if member.record["status"] == "finished"]
+
+    def _as_they_are(self) -> list[Run]:
+        """Finish the members that were begun, though not all their steps are done."""
+        for number, member in enumerate(self.members):
+            if member.path(CHECKPOINT).exists():
+                with Experiment(member, self.data, None, self._workers) as experiment:
+                    experiment.finish()
+                self.members[number] = runs.read(member.folder)
+        finished = self._finished()
+        if not finished:
+            raise DigitsError(f"no member of {self.run.id} has been trained at all: give it more time")
+        return finished
+
+    def _held_out(self, members: list[Run]) -> tuple[Labels, Array]:
+        """The rows (N,) that members held out, and the probabilities (N, 10) from those that did not train on them."""
         rows: dict[int | None, Array] = {}
         parts: dict[int | None, list[Array]] = {}
-        for member in self.members:
+        for member in members:
             fold, arrays = member.record["split"]["fold"], _arrays(member, "dev.npz")
             rows[fold] = arrays["rows"]
             parts.setdefault(fold, []).append(arrays["probabilities"])
         out = np.zeros((len(self.data.labels), CLASSES), np.float32)
         for fold, those in parts.items():
             out[rows[fold]] = blend(those, self.recipe.ensemble.average)
-        return out[self.dev_rows]
+        judged = np.sort(np.concatenate(list(rows.values())))
+        return judged, out[judged]
 
     def _train(self, number: int, workers: int, stop: Stop) -> Iterator[Word | End]:
         """Train one member, in this process."""

@@ -87,6 +87,7 @@ def trained(submissions: Path, recipe: Recipe, data: Data, split: Split, seed: i
             and {key: record[key] for key in wanted} == wanted
             and record["data"]["sha256"] == data.sha256
             and record.get("code", {}).get("sha256") == source_digest()
+            and not record.get("cut_short")
             and all(part.path("weights.npz").exists() for part in runs.members(run) or [run])
         ):
             return run
@@ -170,9 +171,11 @@ class Experiment:
     def finish(self) -> None:
         """Judge, predict, plot and write down what was trained; afterwards the run is finished.
 
-        Raises DigitsError where something can't be written; the run can then be resumed.
+        Where not all steps are done, the weights are taken as they are, and the record says so in `cut_short`. Raises
+        DigitsError where something can't be written; the run can then be resumed.
         """
         run, data, training = self.run, self.data, self.training
+        short = {} if self.complete else {"cut_short": {"step": training.step, "steps": training.steps}}
         network = training.predictor()
         write_whole(run.path("weights.npz"), network.save)
         train = score_table(*training.evaluate(data.images[self.train_rows], data.labels[self.train_rows]))
@@ -180,7 +183,7 @@ class Experiment:
         views = self.recipe.predict
         dev = None if self.split.full else predict(network, data.images[self.dev_rows], self.workers, views)
         test = predict(network, data.test_images, self.workers, views)
-        conclude(run, data, self.dev_rows, dev, test, self.submissions, train=train, seconds=training.seconds)
+        conclude(run, data, self.dev_rows, dev, test, self.submissions, train=train, seconds=training.seconds, **short)
         run.path(CHECKPOINT).unlink(missing_ok=True)
 
 

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from importlib import metadata
 from typing import Any
 
+from digits import __version__
+
 
 def cores() -> int:
     """The cores that this process may use."""
@@ -35,7 +37,10 @@ def describe() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "blas": blas[0].strip() if blas else "unknown",
-        "versions": {name: metadata.version(name) for name in ("digits", "numpy", "pandas", "matplotlib")},
+        "versions": {
+            "digits": __version__,  # its metadata are missing where it is not installed, as in a kernel
+            **{name: metadata.version(name) for name in ("numpy", "pandas", "matplotlib")},
+        },
     }
 
 

@@ -26,12 +26,20 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-def _git(*arguments: str) -> str | None:
+def tracked(folder: Path) -> set[Path] | None:
+    """The files below a folder that git keeps, None where the folder is not part of a checkout."""
+    listed = _git("ls-files", "-z", cwd=folder) if folder.is_dir() else None
+    if listed is None:
+        return None
+    return {(folder / name).resolve() for name in listed.split("\0") if name}
+
+
+def _git(*arguments: str, cwd: Path = PACKAGE) -> str | None:
     """What git prints, or None where it isn't there or refuses."""
     try:
         done = subprocess.run(
             ["git", *arguments],
-            cwd=PACKAGE,
+            cwd=cwd,
             capture_output=True,
             text=True,
             timeout=10,

@@ -200,9 +200,10 @@ def finished(
 
 def carry_out(run: "Run", data: "Data", folder: Path, submissions: Path, workers: int, console: "Console") -> None:
     """Train and finish a run; end the process where a signal asks for it."""
-    from digits.display import Stop, show_ensemble, show_training
+    from digits.display import show_ensemble, show_training
     from digits.ensemble import EnsembleExperiment
     from digits.experiment import Experiment
+    from digits.stop import Stop
 
     places = (("--data", folder, DATA), ("--submissions", submissions, SUBMISSIONS))
     options = "".join(f" {name} {shlex.quote(str(place))}" for name, place, usual in places if place != usual)

@@ -1,0 +1,387 @@
+"""What a kernel says, and the cells in which it does the work; `notebook` puts them in their order."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from digits.recipe import Recipe
+from digits.stats import Score
+
+LAYERS = {
+    "dense": (
+        r"**Dense** $\;y = x W^\top + b,\qquad"
+        r" \frac{\partial L}{\partial W} = \frac{\partial L}{\partial y}^{\!\top} x,\qquad"
+        r" \frac{\partial L}{\partial b} = \sum_n \frac{\partial L}{\partial y_n},\qquad"
+        r" \frac{\partial L}{\partial x} = \frac{\partial L}{\partial y}\, W$"
+    ),
+    "conv": (
+        r"**Convolution** $\;y_{n,i,j,m} = b_m + \sum_{a,c,k} W_{a,c,k,m}\; x_{n,\,i+a-p,\,j+c-p,\,k}$: patches of the"
+        r" image times a matrix, a few images at a time, so that the patches stay in the processor's cache"
+    ),
+    "batchnorm": (
+        r"**Batch norm** $\;y = \gamma\,\dfrac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta$, with the mean and the"
+        r" variance of each channel over the batch; in prediction it is folded into the layer beside it"
+    ),
+    "relu": r"**ReLU** $\;y = \max(x, 0)$",
+    "silu": r"**SiLU** $\;y = x\,\sigma(x) = \dfrac{x}{1 + e^{-x}}$",
+    "maxpool": r"**Max pooling** $\;y$ is the largest of each square of pixels, which alone gets the gradient",
+    "avgpool": r"**Average pooling** $\;y$ is the mean of each square of pixels",
+    "globalavgpool": r"**Global average pooling** $\;y$ is the mean of each channel over the image",
+    "dropout": r"**Dropout** $\;y = \dfrac{x \odot m}{1 - r},\; m \sim \mathrm{Bernoulli}(1 - r)$, in training only",
+    "spatialdropout": r"**Spatial dropout** drops whole channels of an image, in training only",
+    "residual": r"**Residual block** $\;y = f(x) + x$",
+}
+OPTIMIZERS = {
+    "sgd": r"$\;v \leftarrow \mu v + g,\qquad w \leftarrow w - \eta v$",
+    "adam": (
+        r"$\;m \leftarrow \beta_1 m + (1 - \beta_1)\,g,\qquad v \leftarrow \beta_2 v + (1 - \beta_2)\,g^2,\qquad"
+        r" w \leftarrow w - \eta\,\dfrac{\hat m}{\sqrt{\hat v} + \varepsilon}$"
+    ),
+    "adamw": (
+        r"$\;m \leftarrow \beta_1 m + (1 - \beta_1)\,g,\qquad v \leftarrow \beta_2 v + (1 - \beta_2)\,g^2,\qquad"
+        r" w \leftarrow w - \eta\,\Big(\dfrac{\hat m}{\sqrt{\hat v} + \varepsilon} + \lambda w\Big)$"
+    ),
+}
+NAMES = {"sgd": "Stochastic gradient descent", "adam": "Adam", "adamw": "AdamW"}
+AVERAGES = {
+    "ema": r"**Averaged weights** $\;a \leftarrow d\,a + (1 - d)\,w$ after each step, and $a$ is what predicts",
+    "swa": r"**Averaged weights** the mean of the weights at the ends of the last epochs is what predicts",
+}
+
+CODE = """\
+## The code
+
+All of it, in the order in which one can read it: each cell writes a file. The layers, the loss, the network, the
+optimizer, the augmentation and the training loop are open; what reads tables, cuts matrices to the size of the
+processor's cache, draws plots and keeps checkpoints is folded.
+
+To try something of your own, change a cell, then *Restart & Run All*: code or settings that were not trained yet are
+trained, and what was interrupted goes on where it stopped."""
+
+RECIPE = """\
+### The recipe
+
+What is trained, as differences from the defaults, which are in `recipe.py` above. This is the cell to play with."""
+
+CHAPTERS = {
+    "network": """\
+### The network
+
+Layers are equations, forward and backward. All their parameters are views into one flat vector, so that an optimizer is
+a few operations on one array; a batch is cut into shards, each process of a core takes its share of them, and gradients
+are added in a fixed order, so that the same seed gives the same weights to the bit on any number of cores.""",
+    "data": """\
+### The data
+
+`train.csv` and `test.csv` are read and checked to the last byte, and a tenth of the labelled images is held out,
+stratified: the *dev split*, on which scores are measured and nothing is ever trained.""",
+    "training": """\
+### Training
+
+What is done to the images before they are learnt from, the training loop, and how probabilities are predicted.""",
+    "run": """\
+### A run
+
+A run is a folder with all that its score depends on: the recipe, the seed, the split, the hashes of data and code, the
+versions. It is what lets a training go on after an interruption, and what stops it in time.""",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run scored: `seconds` of training on so many `cores`."""
+
+    id: str
+    seed: int
+    dev: Score
+    public: float | None
+    seconds: float
+    cores: int
+
+
+def title(recipe: Recipe, results: Sequence[Result]) -> str:
+    """What this is, and what it scores."""
+    what = f": {recipe.description}" if recipe.description else ""
+    return f"""\
+# MNIST in NumPy alone
+
+No PyTorch, no TensorFlow, no scikit-learn: between `train.csv` and `submission.csv` there is nothing but NumPy, and
+every layer, gradient, optimizer and augmentation is below, short enough to read. It is trained on the competition's
+`train.csv` alone, since every other copy of MNIST holds the answers of the test set.
+
+The recipe is **`{recipe.name}`**{what}. {_size(recipe)}
+
+{_scores(results)}"""
+
+
+def _size(recipe: Recipe) -> str:
+    network = recipe.build()
+    words = f"{network.count:,} parameters, {network.multiply_adds / 1e6:.1f} million multiply-adds an image"
+    members = recipe.ensemble.members
+    return f"{members} networks, each of {words}." if members > 1 else f"{words[0].upper()}{words[1:]}."
+
+
+def _scores(results: Sequence[Result]) -> str:
+    if not results:
+        return "It has not been measured yet: the cell that trains it says what it scores on the images held out."
+    lines = ["| run | dev accuracy | public score | training |", "|---|---|---|---|"]
+    for result in results:
+        public = "-" if result.public is None else f"{result.public:.5f}"
+        lines.append(
+            f"| `{result.id}` | {result.dev} | {public} | {_duration(result.seconds)} on {result.cores} cores |"
+        )
+    spread = ""
+    if len(results) > 1:
+        accuracies = [100 * result.dev.accuracy for result in results]
+        spread = (
+            f" Over {len(results)} seeds it is **{statistics.mean(accuracies):.2f} %** on average, with a standard"
+            f" deviation of {statistics.stdev(accuracies):.2f}."
+        )
+    images = results[0].dev.images
+    return (
+        "\n".join(lines) + f"\n\nDev accuracy is in per cent on {images:,} held-out images, ± its standard error"
+        r" $\sqrt{p\,(1 - p) / n}$"
+        f": a smaller difference between two runs says little.{spread}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
+
+
+def equations(recipe: Recipe) -> str:
+    """The equations of what the recipe uses, and of nothing else."""
+    used = [name for name in LAYERS if name in _names(recipe.network)]
+    lines = [LAYERS[name] for name in used]
+    smoothing = recipe.loss.label_smoothing
+    target = rf",\qquad t = {1 - smoothing:g}\,\mathrm{{onehot}} + {smoothing / 10:g}" if smoothing else ""
+    lines.append(
+        r"**Softmax and cross-entropy** $\;p_k = \dfrac{e^{z_k}}{\sum_l e^{z_l}},\qquad L = -\sum_k t_k \log p_k,\qquad"
+        rf" \dfrac{{\partial L}}{{\partial z}} = p - t{target}$"
+    )
+    lines.append(f"**{NAMES[recipe.optimizer.name]}** {OPTIMIZERS[recipe.optimizer.name]}")
+    if recipe.average.name != "none":
+        lines.append(AVERAGES[recipe.average.name])
+    members = recipe.ensemble.members
+    if members > 1:
+        folds = " and held out different parts of the images" if recipe.ensemble.folds else ""
+        lines.append(
+            rf"**Ensemble** $\;p = \frac{{1}}{{{members}}} \sum_i p^{{(i)}}$ over the networks, which began"
+            f" at different seeds{folds}"
+        )
+    return "## How it works\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _names(lines: Sequence[dict[str, object]]) -> set[str]:
+    """The names of the layers in these lines of a network, and of their parts."""
+    found: set[str] = set()
+    for line in lines:
+        found.add(str(line["layer"]))
+        parts = line.get("layers")
+        if isinstance(parts, list):
+            found |= _names(parts)
+    return found
+
+
+def folders(names: Sequence[str], script: bool) -> str:
+    """The cell that makes the folders that the files go to."""
+    listed = ", ".join(f'"{name}"' for name in names)
+    if script:
+        return f"""\
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, os.getcwd())
+
+
+def write(name: str, text: str) -> None:
+    Path(name).write_text(text, encoding="utf-8")
+
+
+for folder in ({listed}):
+    Path(folder).mkdir(parents=True, exist_ok=True)"""
+    return f"""\
+from pathlib import Path
+
+for folder in ({listed}):
+    Path(folder).mkdir(parents=True, exist_ok=True)"""
+
+
+CURVES = 'display(Image(run.path("learning-curve.png"), width=900))'
+CURVES_OF_MEMBERS = """\
+figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
+for member in members(run):
+    log = member.log()
+    axes.plot([line["epoch"] for line in log], [line["loss"] for line in log], label=f"member {member.id}")
+axes.set(title="Training loss", xlabel="epoch", yscale="log")
+axes.legend()
+plt.show()"""
+
+Work = Iterator[tuple[str, str, str]]  # a cell's name, the words before it, and its code
+
+
+def work_of_script(settings: str) -> Work:
+    """The cells of a script."""
+    yield (
+        "settings",
+        "## Train",
+        f"""\
+from digits.runs import dev_score
+from digits.sitting import Sitting
+
+here = {settings}
+print(here, flush=True)""",
+    )
+    yield (
+        "train",
+        "",
+        """\
+for news in here.train():
+    if news.line:
+        print(news.line, flush=True)
+print("dev accuracy", dev_score(here.run))""",
+    )
+    yield "submission", "", 'print("wrote", here.write_submission())'
+
+
+def work_of_notebook(recipe: Recipe, settings: str, full: bool) -> Work:
+    """The cells of a notebook, each of which runs alone once that with the settings has run."""
+    yield (
+        "settings",
+        """\
+## Settings
+
+After a restart run this cell and then whichever you like: the files above are on disk, and so is what was trained.
+`hours` counts from here. When they are over, the run is finished with the weights as they are.""",
+        f"""\
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, Image, display
+
+from digits import outline, plots
+from digits.augment import augment
+from digits.nn import read_arrays
+from digits.runs import dev_score, members
+from digits.sitting import Sitting
+
+here = {settings}
+plt.rcParams.update({{**plots.STYLE, "figure.dpi": 110}})
+print(here)""",
+    )
+    yield (
+        "look",
+        "## The images",
+        """\
+images, labels = here.data.images, here.data.labels
+rows = [np.hstack(images[labels == digit][:20]) for digit in range(10)]
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), width_ratios=[3, 1], layout="constrained")
+left.imshow(np.vstack(rows), cmap="gray_r")
+left.set_title(f"{len(images):,} labelled images, {len(here.data.test_images):,} to predict")
+left.axis("off")
+right.barh(range(10), np.bincount(labels, minlength=10), color=plots.TRAIN)
+right.set_yticks(range(10))
+right.invert_yaxis()
+right.grid(axis="y", visible=False)
+right.set_title("How many of each")
+plt.show()""",
+    )
+    if not recipe.augment.none:
+        yield (
+            "augmentation",
+            """\
+## What the network is shown
+
+Each time an image is learnt from it is changed anew, so that no epoch is like another. The first column is the image as
+it is.""",
+            """\
+images, labels = here.data.images, here.data.labels
+first = [np.flatnonzero(labels == digit)[3] for digit in range(10)]
+columns = [np.vstack(images[first])]
+for seed in range(15):
+    changed, _ = augment(images[first], labels[first], np.random.default_rng(seed), here.recipe.augment)
+    columns.append(np.vstack(changed))
+
+plt.figure(figsize=(9, 5.6), layout="constrained")
+plt.imshow(np.hstack(columns), cmap="gray_r")
+plt.axvline(27.5, color=plots.DEV, linewidth=2)
+plt.axis("off")
+plt.show()""",
+        )
+    yield (
+        "layers",
+        "## The network, layer by layer",
+        """\
+table = pd.DataFrame(outline.rows(here.recipe.build().layers)).set_index("number")
+table["settings"] = [" ".join(f"{key}={value}" for key, value in row.items()) for row in table["settings"]]
+table["output"] = [" x ".join(map(str, shape)) for shape in table["output"]]
+display(table.style.format(thousands=","))""",
+    )
+    yield (
+        "train",
+        "## Training",
+        """\
+bar = display(HTML("starting"), display_id=True)
+for news in here.train():
+    bar.update(HTML(f"<progress value='{news.share:.4f}' style='width: 24em'></progress> {news}"))
+    if news.line:
+        print(news.line)""",
+    )
+    score = "" if full else "The error bar is the standard error; the dev images were never trained on."
+    yield (
+        "score",
+        f"## What it scores\n\n{score}".rstrip(),
+        """\
+run = here.run
+print("dev accuracy:", dev_score(run) or "none, as all images were trained on")
+print(f"trained for {run.record['seconds']['train']:.0f} s on {run.record['workers']} cores")
+"""
+        + (CURVES_OF_MEMBERS if recipe.ensemble.members > 1 else CURVES),
+    )
+    if not full:
+        yield (
+            "confusion",
+            "### Which digits are taken for which",
+            'display(Image(here.run.path("confusion.png"), width=560))',
+        )
+        yield (
+            "mistakes",
+            "### The mistakes, the surest first",
+            'display(Image(here.run.path("mistakes.png"), width=900))',
+        )
+    yield (
+        "doubts",
+        "### Test images that it is least sure of",
+        """\
+p = read_arrays(here.run.path("test.npz"))["probabilities"]
+figure, grid = plt.subplots(3, 10, figsize=(11, 4.2), layout="constrained")
+for axes, at in zip(grid.flat, np.argsort(p.max(axis=1))):
+    second, first = np.argsort(p[at])[-2:]
+    axes.imshow(here.data.test_images[at], cmap="gray_r")
+    axes.set_title(f"{first} {p[at, first]:.0%}, {second} {p[at, second]:.0%}", fontsize=8, loc="center")
+    axes.axis("off")
+plt.show()""",
+    )
+    yield (
+        "submission",
+        "## The submission\n\nPress *Submit* on the notebook's page, and the score is there in a minute.",
+        """\
+path = here.write_submission()
+table = pd.read_csv(path)
+print(f"{path}: {len(table):,} rows")
+display(table.head(10).T)""",
+    )
+    yield (
+        "end",
+        """\
+## Yours now
+
+Fork it and change the recipe: wider layers, more epochs, `[augment] elastic = 0.6`, `[average] name = "ema"`,
+`[ensemble] members = 4`, which trains four networks side by side, one on each core. Two numbers to keep in mind: the
+standard error of the dev score above, and that the public score has one of its own.
+
+MNIST is by Yann LeCun and Corinna Cortes, under CC BY-SA 3.0; the code is under the MIT licence.""",
+        "",
+    )
