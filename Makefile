@@ -9,6 +9,7 @@ RUN      ?=
 MESSAGE  ?=
 INDEX    ?= 100
 PEERS    ?=
+ON_KAGGLE ?=
 
 VENV   := .venv
 DIGITS := $(VENV)/bin/digits
@@ -20,6 +21,9 @@ DEV      := $(VENV)/.dev
 
 # PyTorch and scikit-learn, to be compared with, have an environment of their own.
 BESIDE := build/peers/.peers
+
+# So has what a kernel finds on Kaggle: NumPy 2.0, pandas 2.2, and Python 3.12 where there is one.
+KAGGLE := build/kaggle/.kaggle
 
 .DEFAULT_GOAL := help
 .PHONY: help setup data train submission submit leaderboard show demo test lint bench proof figures clean
@@ -56,7 +60,7 @@ show: $(RUN_TIME) ## show the image in row INDEX and what RUN (the newest) makes
 demo: $(RUN_TIME) ## the whole job on sample data: no account, no download
 	@$(DIGITS) demo "$(RECIPE)" --seed $(SEED)
 
-test: $(DEV) ## run the tests
+test: $(DEV) $(if $(ON_KAGGLE),$(KAGGLE)) ## run the tests (ON_KAGGLE=1 with those in Kaggle's versions, in build/kaggle)
 	@$(VENV)/bin/pytest
 
 lint: $(DEV) ## check style and types
@@ -89,6 +93,16 @@ $(RUN_TIME): pyproject.toml constraints.txt
 
 $(DEV): $(RUN_TIME)
 	@$(PIP) --group dev
+	@touch $@
+
+$(KAGGLE): pyproject.toml constraints.txt
+	@echo "setting up build/kaggle"
+	@test -x build/kaggle/bin/python || \
+	  { PYENV_VERSION=3.12 python3.12 -m venv build/kaggle 2>/dev/null || $(PYTHON) -m venv build/kaggle; }
+	@grep -vE '^(numpy|pandas|matplotlib)==' constraints.txt >build/kaggle/constraints.txt
+	@build/kaggle/bin/python -m pip --disable-pip-version-check install --quiet --constraint build/kaggle/constraints.txt pip
+	@build/kaggle/bin/python -m pip --disable-pip-version-check install --quiet --constraint build/kaggle/constraints.txt \
+	  --group kaggle
 	@touch $@
 
 $(BESIDE): pyproject.toml constraints.txt

@@ -8,6 +8,7 @@ Of Kaggle's image it takes NumPy, pandas, matplotlib, and threadpoolctl, which s
 """
 
 import ast
+import functools
 import json
 import re
 import tomllib
@@ -179,7 +180,8 @@ def _settings(plan: Plan) -> str:
     values |= {"only": list(plan.only)} if plan.only is not None else {}
     code = code_version()
     values |= {"commit": code["commit"] + ("-dirty" if code["dirty"] else "")} if code["commit"] else {}
-    return f"Sitting({', '.join([json.dumps(which), *(f'{key}={_python(value)}' for key, value in values.items())])})"
+    lines = [json.dumps(which), *(f"{key}={_python(value)}" for key, value in values.items())]
+    return "Sitting(\n" + "".join(f"    {line},\n" for line in lines) + ")"
 
 
 def _python(value: Any) -> str:
@@ -260,7 +262,8 @@ def sources(code: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield path.relative_to(PACKAGE.parent).as_posix(), path.read_text(encoding="utf-8")
 
 
-def imports(code: str) -> list[str]:
+@functools.cache
+def imports(code: str) -> tuple[str, ...]:
     """The modules of the package that code imports, in functions and for type checkers too, in the code's order."""
     found: list[str] = []
     for node in ast.walk(ast.parse(code)):
@@ -269,7 +272,7 @@ def imports(code: str) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and is_module(node.module):
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
             found += [name if is_module(name) else node.module for name in inner]
-    return list(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))
 
 
 def is_module(name: str) -> bool:
@@ -341,5 +344,5 @@ def results(chosen: Recipe, submissions: Path) -> list[prose.Result]:
 def _result(run: Run, score: Score) -> prose.Result:
     record = run.record
     public = [entry["public_score"] for entry in record["submissions"] if entry.get("public_score") is not None]
-    best = max(public, default=None)
-    return prose.Result(run.id, record["seed"], score, best, record["seconds"]["train"], record["workers"])
+    best, cores = max(public, default=None), record.get("workers", record["machine"]["cores"])
+    return prose.Result(run.id, record["seed"], score, best, record["seconds"]["train"], cores)

@@ -15,8 +15,9 @@ LAYERS = {
         r" \frac{\partial L}{\partial x} = \frac{\partial L}{\partial y}\, W$"
     ),
     "conv": (
-        r"**Convolution** $\;y_{n,i,j,m} = b_m + \sum_{a,c,k} W_{a,c,k,m}\; x_{n,\,i+a-p,\,j+c-p,\,k}$: patches of the"
-        r" image times a matrix, a few images at a time, so that the patches stay in the processor's cache"
+        r"**Convolution** $\;y_{n,i,j,m} = b_m + \sum_{a,c,k} W_{a,c,k,m}\; x_{n,\,i+a-p,\,j+c-p,\,k}$, as matrix"
+        r" products over a few rows of pixels at a time, which stay in the processor's cache, and with fewer"
+        r" multiplications than the sum has, by the algorithm of Toom, Cook and Winograd"
     ),
     "batchnorm": (
         r"**Batch norm** $\;y = \gamma\,\dfrac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta$, with the mean and the"
@@ -314,10 +315,12 @@ plt.show()""",
         "layers",
         "## The network, layer by layer",
         """\
-table = pd.DataFrame(outline.rows(here.recipe.build().layers)).set_index("number")
+table = pd.DataFrame(outline.rows(here.recipe.build().layers)).set_index("number").rename_axis(None)
 table["settings"] = [" ".join(f"{key}={value}" for key, value in row.items()) for row in table["settings"]]
 table["output"] = [" x ".join(map(str, shape)) for shape in table["output"]]
-display(table.style.format(thousands=","))""",
+for column in ("parameters", "multiply_adds"):
+    table[column] = [f"{count:,}" if count else "" for count in table[column]]
+table""",
     )
     yield (
         "train",
