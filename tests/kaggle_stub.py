@@ -12,6 +12,12 @@ folder, and the environment holds a token that the stub accepts. A test sets the
         assert [row["description"] for row in kaggle_stub.submissions] == ["m"]  # oldest first
         assert kaggle_stub.calls("CreateSubmission") == 1
 
+A kernel that is pushed runs at once and ends as `kaggle_stub.run_kernel(ref, version, body)` says, after it was
+looked at `polls_until_ended` times:
+
+    kaggle_stub.run_kernel = lambda ref, version, body: Ending("ERROR", log="Traceback ...")
+    kaggle_stub.push_error = "Maximum batch CPU session count of 5 reached."  # in an answer with status 200
+
 A fault strikes before the call has its effect; with `after=True` it strikes after it, so that the answer is
 lost. Calls are named by the API's method, with PUT and GET for the file storage. `kaggle_stub.reasons[name]`
 makes Kaggle refuse a call for good, as it does when a phone number is not verified.
@@ -34,7 +40,7 @@ import threading
 import zipfile
 from base64 import b64encode
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -42,6 +48,7 @@ from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import pytest
 
@@ -126,6 +133,16 @@ class Call:
     headers: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a kernel ends, and what it leaves: its files by name, and what it printed."""
+
+    status: str = "COMPLETE"
+    files: dict[str, bytes] = field(default_factory=dict)
+    log: str = ""
+    failure: str = ""
+
+
 @dataclass
 class _Reply:
     status: int
@@ -186,12 +203,18 @@ class KaggleStub:
         self.redirects_downloads = True
         self.resumes_downloads = True
         self.version = ""  # the newest version of the package, which Kaggle announces with every answer
+        self.run_kernel: Callable[[str, int, Any], Ending] = lambda ref, version, body: Ending()
+        self.push_error = ""
+        self.kernels: dict[str, list[tuple[Any, Ending]]] = {}  # the versions of each, by "owner/name"
+        self.kernels_at_once = 100
+        self.polls_until_ended = 2
         self.reasons: dict[str, tuple[int, str]] = {}
         self.script: Iterator[Fault | None] = iter(())
         self.log: list[Call] = []
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
         self._uploads: dict[str, bytes] = {}
         self._polls: dict[int, int] = defaultdict(int)
+        self._looks: dict[str, int] = defaultdict(int)
         self._hidden: dict[int, int] = {}
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -284,12 +307,16 @@ class KaggleStub:
                 return _Reply(200, b"")
             if name == "GET":
                 return self._data(headers)
+            if name == "OUTPUT":
+                return self._output(headers[":path"])
             if name == "IntrospectToken":
                 return self._introspect(body["token"], headers)
             if name == "GenerateAccessToken":
                 return self._renew(body["refreshToken"], headers)
             if not self.accepts(headers.get("authorization", "")):
                 return refusal(401, "Unauthenticated", headers)
+            if "Kernel" in name:
+                return self._kernel_call(name, body, headers, base)
             if body.get("competitionName", "digit-recognizer") != "digit-recognizer":
                 return refusal(404, "Competition not found", headers)
             return self._competition_call(name, body, headers, base)
@@ -325,6 +352,53 @@ class KaggleStub:
             case "DownloadDataFiles":
                 return self._data({})
         return refusal(404, f"No such method {name}", headers)
+
+    def _kernel_call(self, name: str, body: Any, headers: dict[str, str], base: str) -> _Reply:
+        if name == "SaveKernel":
+            return self._save_kernel(body, base)
+        ref = f"{body.get('userName')}/{body.get('kernelSlug')}"
+        if ref not in self.kernels:
+            return refusal(403, "Permission 'kernels.get' was denied", headers)
+        versions = self.kernels[ref]
+        ending = versions[-1][1]
+        match name:
+            case "GetKernel":
+                return _json({"metadata": {"ref": ref, "currentVersionNumber": len(versions)}, "blob": {}})
+            case "GetKernelSessionStatus":
+                self._looks[ref] += 1
+                if not self._ended(ref):
+                    return _json({"status": "QUEUED" if self._looks[ref] == 1 else "RUNNING"})
+                return _json({"status": ending.status, "failureMessage": ending.failure or None})
+            case "ListKernelSessionOutput":
+                prefix = f"{base}/output/{ref}/{len(versions)}"
+                files = [
+                    {"fileName": file, "url": f"{prefix}/{file}?X-Signature=c2lnbmVk"} for file in sorted(ending.files)
+                ]
+                pieces = [
+                    {"stream_name": "stdout", "time": float(at), "data": line}
+                    for at, line in enumerate(ending.log.splitlines(keepends=True))
+                ]
+                return _json(self._page(body, "files", files) | {"log": json.dumps(pieces)})
+        return refusal(404, f"No such method {name}", headers)
+
+    def _ended(self, ref: str) -> bool:
+        return self._looks[ref] > self.polls_until_ended
+
+    def _save_kernel(self, body: Any, base: str) -> _Reply:
+        ref = body["slug"]
+        busy = sum(not self._ended(other) for other in self.kernels if other != ref)
+        if self.push_error or busy >= self.kernels_at_once:
+            return _json({"error": self.push_error or f"Maximum batch CPU session count of {busy} reached."})
+        versions = self.kernels.setdefault(ref, [])
+        versions.append((body, self.run_kernel(ref, len(versions) + 1, body)))
+        self._looks[ref] = 0
+        url = f"{base}/code/{ref}"
+        return _json({"ref": f"/code/{ref}", "url": url, "versionNumber": len(versions), "kernelId": 99})
+
+    def _output(self, path: str) -> _Reply:
+        owner, slug, version, name = path.partition("/output/")[2].partition("?")[0].split("/", 3)
+        content = self.kernels[f"{owner}/{slug}"][int(version) - 1][1].files[unquote(name)]
+        return _Reply(200, content, "application/octet-stream")
 
     def _introspect(self, token: str, headers: dict[str, str]) -> _Reply:
         if token in self.tokens:
@@ -447,15 +521,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve("PUT")
 
     def do_GET(self) -> None:
-        self._serve("GET")
+        self._serve("OUTPUT" if "/output/" in self.path else "GET")
 
     def _serve(self, name: str) -> None:
         stub = self.server.stub
-        headers = {key.lower(): value for key, value in self.headers.items()}
+        headers = {key.lower(): value for key, value in self.headers.items()} | {":path": self.path}
         content = self.rfile.read(int(headers.get("content-length", 0)))
         fault = stub.next_fault(name)
         if fault is None or fault.after or fault.way in ("slow", "truncate"):
-            body = json.loads(content) if name not in ("PUT", "GET") else None
+            body = json.loads(content) if name not in ("PUT", "GET", "OUTPUT") else None
             reply = stub.reply(name, body, headers, f"http://{headers['host']}")
             if name == "PUT" and reply.status == 200:
                 stub.store(self.path.split("?")[0].rsplit("/", 1)[-1], content)

@@ -15,6 +15,7 @@ import importlib.util
 import io
 import json
 import math
+import operator
 import os
 import re
 import socket
@@ -37,6 +38,7 @@ COMPETITION = "digit-recognizer"
 PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
 RULES = f"{PAGE}/rules"
 SETTINGS = "https://www.kaggle.com/settings"
+KERNELS = "https://www.kaggle.com/code"
 
 ARCHIVE = f"{COMPETITION}.zip"
 MEMBERS = ("train.csv", "test.csv", "sample_submission.csv")
@@ -46,6 +48,12 @@ CHUNK = 1 << 14  # bytes; a connection that breaks loses the chunk that it broke
 PAGE_SIZE = 200  # rows a page, the most that Kaggle gives
 LONGEST_PAUSE = 60.0  # seconds; whoever has to wait longer is better told so than kept waiting
 LOOKS = 5  # times that the list of submissions is read before a lost one counts as not arrived
+
+# Where the package has its calls: the module of a service's requests, and the way to its client.
+SERVICES = {
+    "competitions": ("kagglesdk.competitions.types.competition_api_service", "competitions.competition_api_client"),
+    "kernels": ("kagglesdk.kernels.types.kernels_api_service", "kernels.kernels_api_client"),
+}
 
 Status = Literal["PENDING", "COMPLETE", "ERROR"]
 Progress = Callable[[int, int | None], object]
@@ -104,11 +112,53 @@ class LeaderboardRow:
     date: datetime
 
 
+@dataclass(frozen=True)
+class Session:
+    """How the newest version of a kernel is doing, in Kaggle's words, and why it failed if it did.
+
+    `status` is QUEUED, RUNNING, COMPLETE, ERROR, CANCEL_REQUESTED, CANCEL_ACKNOWLEDGED, or NEW_SCRIPT.
+    """
+
+    status: str
+    failure: str = ""
+
+    @property
+    def done(self) -> bool:
+        """It has come to its end, a good one or not."""
+        return self.status in ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
+
+    @property
+    def complete(self) -> bool:
+        """It has come to a good end."""
+        return self.status == "COMPLETE"
+
+    def __str__(self) -> str:
+        words = self.status.lower().replace("_", " ")
+        return {"cancel acknowledged": "cancelled", "new script": "not run yet"}.get(words, words)
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A version of a kernel at Kaggle: "owner/slug", its number, and the address of its page."""
+
+    ref: str
+    version: int
+    url: str
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a kernel has left: its files, as addresses by their names, and what it printed."""
+
+    files: dict[str, str]
+    log: str
+
+
 class KaggleError(DigitsError):
     """A call to Kaggle that failed: what happened, and the remedy.
 
     `passing` says that the same call may work in a while, `pause` after how many seconds if Kaggle says so,
-    and `status` is the HTTP status if there was one.
+    `full` that as many kernels run as may, and `status` is the HTTP status if there was one.
     """
 
     def __init__(
@@ -119,8 +169,10 @@ class KaggleError(DigitsError):
         passing: bool = False,
         pause: float | None = None,
         status: int | None = None,
+        full: bool = False,
     ) -> None:
         super().__init__(f"{what}: {remedy}")
+        self.full = full
         self.what = what
         self.passing = passing
         self.pause = pause
@@ -301,6 +353,134 @@ class KaggleClient:
                 stale.unlink(missing_ok=True)
         return target
 
+    @property
+    def username(self) -> str:
+        """The user whose credentials these are. Raises DigitsError where Kaggle did not say."""
+        return self._connection.username
+
+    def push(self, metadata: dict[str, Any], source: str, *, before: int | None = None) -> Pushed:
+        """Save a new version of a kernel, which runs it, exactly once.
+
+        `metadata` is what kernel-metadata.json has. Where an earlier attempt may have arrived, `before` is the version
+        that there was before it: a newer one is taken for what it sent. When an answer is lost, Kaggle is asked for a
+        newer version before anything is sent a second time.
+
+        Raises DigitsError if Kaggle refuses it, or if there is no knowing whether it arrived.
+        """
+        ref = str(metadata["id"])
+        known = self.kernel_version(ref)
+        if before is not None:
+            if known > before:
+                return _pushed(ref, known)
+            known = before
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                saved = self._connection.call("save_kernel", service="kernels", **_kernel_fields(metadata, source))
+                self._connection.check_saved(ref, saved)
+                return _pushed(ref, saved.version_number or known + 1, saved.url)
+            except KaggleError as error:
+                trouble = error
+            if not trouble.passing:
+                raise trouble
+            self._say(f"{trouble.what}; looking whether {ref} arrived")
+            version = self._newer_version(ref, known, trouble)
+            if version:
+                return _pushed(ref, version)
+            self._connection.pause_or_raise(trouble, attempt)
+
+    def kernel_version(self, ref: str) -> int:
+        """The number of the newest version of a kernel "owner/slug", 0 where there is none."""
+        owner, slug = _parts_of(ref)
+        try:
+            found = self._connection.read("get_kernel", service="kernels", user_name=owner, kernel_slug=slug)
+        except KaggleError as error:
+            if error.status in (403, 404):  # what is not there is forbidden to everybody
+                return 0
+            raise
+        return int(found.metadata.current_version_number or 1) if found.metadata else 0
+
+    def session(self, ref: str) -> Session:
+        """How the newest version of a kernel "owner/slug" is doing. Raises DigitsError where there is none."""
+        found = self._read_kernel("get_kernel_session_status", ref)
+        return Session(found.status.name, " ".join((found.failure_message or "").split()))
+
+    def wait_for_kernel(self, ref: str, poll: float = 10.0, tick: Callable[[Session], object] = _ignore) -> Session:
+        """The session of a kernel as soon as it is at its end; `tick` is called after every look."""
+        while True:
+            session = self._perhaps_not_begun_yet(ref)
+            tick(session)
+            if session.done:
+                return session
+            self._sleep(poll)
+
+    def outputs(self, ref: str) -> Outputs:
+        """The files of a kernel "owner/slug" and its log. Raises DigitsError where there is no such kernel."""
+        files: dict[str, str] = {}
+        log, token, seen = "", "", {""}
+        while True:
+            answer = self._read_kernel("list_kernel_session_output", ref, page_size=PAGE_SIZE, page_token=token)
+            files |= {one.file_name: one.url for one in answer.files or []}
+            log = log or answer.log or ""
+            token = answer.next_page_token or ""
+            if token in seen:
+                return Outputs(files, _log_text(log))
+            seen.add(token)
+
+    def fetch(self, url: str, path: Path) -> None:
+        """Have what is at an address of `outputs` in a file, whole. Raises DigitsError where that can't be."""
+        self._connection.again(lambda: self._fetch_file(url, path))
+
+    def _fetch_file(self, url: str, path: Path) -> None:
+        with contextlib.closing(self._connection.storage("GET", url, expect=(200,), stream=True)) as answer:
+            total, held = _length(answer.headers), 0
+            with _on_disk(path), path.open("wb") as file:
+                for chunk in self._connection.chunks(answer):
+                    file.write(chunk)
+                    held += len(chunk)
+        if total is not None and held != total:
+            raise _cut_off()
+
+    def _read_kernel(self, method: str, ref: str, **fields: Any) -> Any:
+        owner, slug = _parts_of(ref)
+        try:
+            return self._connection.read(method, service="kernels", user_name=owner, kernel_slug=slug, **fields)
+        except KaggleError as error:
+            if error.status in (403, 404):
+                raise KaggleError(
+                    f"Kaggle has no kernel {ref}, or does not show it to you",
+                    "correct its name, or make it with `digits kernel push`",
+                    status=error.status,
+                ) from None
+            raise
+
+    def _perhaps_not_begun_yet(self, ref: str) -> Session:
+        """How a kernel is doing that was pushed just now, even while Kaggle does not know it yet."""
+        try:
+            return self.session(ref)
+        except KaggleError as error:
+            if error.status != 404:
+                raise
+            return Session("QUEUED")
+
+    def _newer_version(self, ref: str, known: int, trouble: KaggleError) -> int | None:
+        """The version that a push has made although its answer was lost, None if it has made none."""
+        try:
+            for look in range(LOOKS):
+                if look:
+                    self._sleep(2.0 ** (look - 1))
+                version = self.kernel_version(ref)
+                if version > known:
+                    return version
+        except KaggleError as blind:
+            raise KaggleError(
+                f"Whether {ref} arrived is not known ({trouble.what}, then {blind.what})",
+                f"see whether it is at {KERNELS}/{ref} before you run the same command again",
+                passing=blind.passing,
+            ) from None
+        return None
+
     def _perhaps_not_listed_yet(self, ref: int) -> Submission:
         """A submission that there is, even while Kaggle does not know it yet."""
         try:
@@ -461,21 +641,28 @@ class _Connection:
         self._credentials = "these credentials"
         self._renewal = f"make a new token at {SETTINGS}/api"
         self._secrets: set[str] = set()
+        self._username = ""
         self._client = self.again(self._sign_in)
 
     def close(self) -> None:
         self._client.http_client().__exit__(None, None, None)
 
-    def call(self, method: str, **fields: Any) -> Any:
-        """The answer to one call of a method of the service, with a request of these fields."""
-        with self._explained():
-            import kagglesdk.competitions.types.competition_api_service as requests_of
+    @property
+    def username(self) -> str:
+        """The user's name, as the package found it when it signed in."""
+        if not self._username:
+            raise KaggleError("Kaggle did not say whose credentials these are", "sign in again, or make a new token")
+        return self._username
 
+    def call(self, method: str, *, service: str = "competitions", **fields: Any) -> Any:
+        """The answer to one call of a method of a service, with a request of these fields."""
+        with self._explained():
+            module, way = SERVICES[service]
             name = "".join(word.capitalize() for word in method.split("_"))
-            request = getattr(requests_of, f"Api{name}Request")()
+            request = getattr(importlib.import_module(module), f"Api{name}Request")()
             for field, value in fields.items():
                 setattr(request, field, value)
-            return getattr(self._client.competitions.competition_api_client, method)(request)
+            return getattr(operator.attrgetter(way)(self._client), method)(request)
 
     def read(self, method: str, **fields: Any) -> Any:
         """The answer to a call that only reads, made again while what ails it may pass."""
@@ -540,6 +727,23 @@ class _Connection:
             f"see {PAGE}/submissions, and run this again if it is not there",
         )
 
+    def check_saved(self, ref: str, saved: Any) -> None:
+        """Raise KaggleError where a kernel was answered with thanks and yet refused."""
+        if saved.error:
+            full = re.search(r"session count|concurrent", saved.error, re.IGNORECASE)
+            raise KaggleError(
+                f"Kaggle did not take the kernel {ref} ({self._quote(saved.error)})",
+                "wait until one of your kernels has ended, then run this again" if full else "mend what it names",
+                full=bool(full),
+                status=200,
+            )
+        if saved.invalid_competition_sources:
+            raise KaggleError(
+                f"The kernel {ref} was saved and has no data ({', '.join(saved.invalid_competition_sources)} refused)",
+                f"accept the rules at {RULES}, then run this again",
+                status=200,
+            )
+
     def _sign_in(self) -> Any:
         """The package's client, with the credentials that the package chooses."""
         with self._explained():
@@ -594,6 +798,7 @@ class _Connection:
 
     def _name_what_was_used(self, api: Any) -> None:
         values = api.config_values
+        self._username = str(values.get("username") or "")
         user, key, token = (str(values.get(name) or "") for name in ("username", "key", "token"))
         self._secrets.update(secret for secret in (key, token) if secret)
         if values.get("auth_method") == "LEGACY_API_KEY":
@@ -989,6 +1194,48 @@ def _newest_named(message: str, newest_first: Iterable[Submission]) -> Submissio
     """The newest with this message, though Kaggle may have changed its white space."""
     words = message.split()
     return next((one for one in newest_first if one.description.split() == words), None)
+
+
+# Kernels
+
+
+def _parts_of(ref: str) -> tuple[str, str]:
+    """Owner and slug of "owner/slug"."""
+    owner, _, slug = ref.partition("/")
+    return owner, slug
+
+
+def _pushed(ref: str, version: int, url: str = "") -> Pushed:
+    return Pushed(ref, version, url or f"{KERNELS}/{ref}")
+
+
+def _kernel_fields(metadata: dict[str, Any], source: str) -> dict[str, Any]:
+    """The fields of a request to save a kernel, from what kernel-metadata.json has."""
+    if metadata["kernel_type"] == "notebook":  # whose cells may be lists of lines, and Kaggle wants one text
+        notebook = json.loads(source)
+        for cell in notebook["cells"]:
+            cell["source"] = "".join(cell["source"])
+        source = json.dumps(notebook)
+    return {
+        "slug": metadata["id"],
+        "new_title": metadata["title"],
+        "text": source,
+        "language": metadata["language"],
+        "kernel_type": metadata["kernel_type"],
+        "is_private": metadata["is_private"],
+        "enable_gpu": metadata["enable_gpu"],
+        "enable_tpu": metadata["enable_tpu"],
+        "enable_internet": metadata["enable_internet"],
+        "competition_data_sources": metadata["competition_sources"],
+    }
+
+
+def _log_text(log: str) -> str:
+    """What a kernel printed; Kaggle has it as a list of pieces, each with its stream and time."""
+    try:
+        return "".join(str(piece["data"]) for piece in json.loads(log))
+    except (ValueError, TypeError, KeyError):
+        return log
 
 
 # The archive on its way

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from digits import __version__
-from digits.cli import data, kaggle, recipe, show, train
+from digits.cli import data, kaggle, kernel, recipe, show, train
 from digits.errors import DigitsError
 
 app = typer.Typer(
@@ -51,6 +51,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(recipe.app, name="recipe")
+app.add_typer(kernel.app, name="kernel")
 
 
 def main() -> None:
