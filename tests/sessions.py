@@ -1,0 +1,56 @@
+"""What a kernel of the stub does when it runs: the sitting that its text says, in this process."""
+
+import ast
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kaggle_stub import Ending
+
+from digits.sitting import ROOT, Sitting
+from digits.stop import Stop
+
+
+def settings_of(text: str) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of the call in a kernel's text that sits down."""
+    (call,) = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Sitting"
+    ]
+    return [ast.literal_eval(one) for one in call.args], {
+        str(one.arg): ast.literal_eval(one.value) for one in call.keywords
+    }
+
+
+def kaggle_root(folder: Path, data: Path) -> Path:
+    """A folder that has what /kaggle has, with this data."""
+    (folder / "input").mkdir(parents=True)
+    (folder / "input/digit-recognizer").symlink_to(data.resolve())
+    (folder / "working").mkdir()
+    return folder
+
+
+def run_script(folder: Path, data: Path) -> Callable[[str, int, Any], Ending]:
+    """For `kaggle_stub.run_kernel`: a script that is pushed is run in a new folder below this one."""
+
+    def run(ref: str, version: int, body: Any) -> Ending:
+        root = kaggle_root(folder / f"{ref.replace('/', '-')}-{version}", data)
+        words, settings = settings_of(body["text"])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(ROOT, str(root))
+            patch.setattr(
+                Stop, "listening", lambda _: nullcontext()
+            )  # signals are for a main thread, this is a server's
+            here = Sitting(*words, **settings)
+            log = "".join(f"{news.line}\n" for news in here.train() if news.line)
+            here.write_submission()
+        working = root / "working"
+        files = {
+            path.relative_to(working).as_posix(): path.read_bytes() for path in working.rglob("*") if path.is_file()
+        }
+        return Ending("COMPLETE", files, log)
+
+    return run
