@@ -34,23 +34,32 @@ def kaggle_root(folder: Path, data: Path) -> Path:
 
 
 def run_script(folder: Path, data: Path) -> Callable[[str, int, Any], Ending]:
-    """For `kaggle_stub.run_kernel`: a script that is pushed is run in a new folder below this one."""
+    """For `kaggle_stub.run_kernel`: a script that is pushed is run in a new folder below this one.
+
+    What one leaves is kept, and left again by any other with the same settings, recipe and data.
+    """
 
     def run(ref: str, version: int, body: Any) -> Ending:
-        root = kaggle_root(folder / f"{ref.replace('/', '-')}-{version}", data)
         words, settings = settings_of(body["text"])
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(ROOT, str(root))
-            patch.setattr(
-                Stop, "listening", lambda _: nullcontext()
-            )  # signals are for a main thread, this is a server's
-            here = Sitting(*words, **settings)
-            log = "".join(f"{news.line}\n" for news in here.train() if news.line)
-            here.write_submission()
-        working = root / "working"
-        files = {
-            path.relative_to(working).as_posix(): path.read_bytes() for path in working.rglob("*") if path.is_file()
-        }
-        return Ending("COMPLETE", files, log)
+        key = repr((words, settings, Path(words[0]).read_text(), data.resolve()))
+        if key not in _kept:
+            _kept[key] = sit(words, settings, kaggle_root(folder / f"{ref.replace('/', '-')}-{version}", data))
+        return _kept[key]
 
     return run
+
+
+_kept: dict[str, Ending] = {}
+
+
+def sit(words: list[Any], settings: dict[str, Any], root: Path) -> Ending:
+    """A sitting with these settings, and what it leaves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ROOT, str(root))
+        patch.setattr(Stop, "listening", lambda _: nullcontext())  # signals are for a main thread, this is a server's
+        here = Sitting(*words, **settings)
+        log = "".join(f"{news.line}\n" for news in here.train() if news.line)
+        here.write_submission()
+    working = root / "working"
+    files = {path.relative_to(working).as_posix(): path.read_bytes() for path in working.rglob("*") if path.is_file()}
+    return Ending("COMPLETE", files, log)
