@@ -10,7 +10,7 @@ from digits.data import Data, load
 from digits.files import write_text
 from digits.sample import write_sample
 
-pytest_plugins = ("kaggle_stub",)
+pytest_plugins = ("kaggle_stub", "sessions")
 
 ROOT = Path(__file__).parent.parent
 REAL_ZIP = Path(os.environ.get("DIGITS_REAL_ZIP", ROOT.parent / "shared" / "digit-recognizer" / "digit-recognizer.zip"))

@@ -1,16 +1,40 @@
 """What a kernel of the stub does when it runs: the sitting that its text says, in this process."""
 
 import ast
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kaggle_stub import Ending
+from test_submit import QUICK, official
 
+from digits.data import MARKER
 from digits.sitting import ROOT, Sitting
 from digits.stop import Stop
+
+
+@pytest.fixture(scope="module")
+def stall(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with data that counts as the competition's own, and a quick recipe."""
+    folder = tmp_path_factory.mktemp("stall")
+    shutil.copytree(sample_folder, folder / "data")
+    (folder / "data" / MARKER).unlink()
+    (folder / "quick.toml").write_text(QUICK)
+    with pytest.MonkeyPatch.context() as patch:
+        official(folder / "data", patch)
+        yield folder
+
+
+@pytest.fixture
+def desk(stall: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unplotted: None) -> Path:
+    """A working folder of the test's own with these, and no runs."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(stall / "data")
+    shutil.copy(stall / "quick.toml", tmp_path)
+    return tmp_path
 
 
 def settings_of(text: str) -> tuple[list[Any], dict[str, Any]]:

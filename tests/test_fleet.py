@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kaggle_stub import Ending, Fault, KaggleStub, answer, drop, reset
 from sessions import run_script, settings_of
-from test_submit import call, furnish, hurry, shop  # noqa: F401  the fixture
+from test_submit import call, hurry
 
 from digits import data as datasets
 from digits import recipe, runs
@@ -34,24 +34,15 @@ def kaggle(kaggle_stub: KaggleStub, monkeypatch: pytest.MonkeyPatch) -> KaggleSt
 
 
 @pytest.fixture
-def place(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unplotted: None) -> Path:  # noqa: F811
-    """A working folder with data, a quick recipe with folds, and no runs."""
-    monkeypatch.chdir(tmp_path)
-    furnish(tmp_path, shop)
-    shutil.rmtree("submissions")
+def works(kaggle: KaggleStub, desk: Path) -> KaggleStub:
+    """The stub, whose kernels do what their text says, and a recipe with folds."""
     Path("folds.toml").write_text('extends = "quick.toml"\n[ensemble]\nmembers = 3\nfolds = 3\n')
-    return tmp_path
-
-
-@pytest.fixture
-def works(kaggle: KaggleStub, place: Path) -> KaggleStub:
-    """The stub, whose kernels do what their text says."""
-    kaggle.run_kernel = run_script(place / "kernels", place / "data")
+    kaggle.run_kernel = run_script(desk / "kernels", desk / "data")
     return kaggle
 
 
 @pytest.fixture
-def data(place: Path) -> Data:
+def data(desk: Path) -> Data:
     return datasets.load(Path("data"))
 
 
@@ -119,7 +110,7 @@ def test_a_kernel_trains_as_many_members_as_it_is_told(works: KaggleStub, data: 
     assert {key: settings[key] for key in ("seed", "members", "only")} == {"seed": 0, "members": 3, "only": [0, 1]}
 
 
-def test_any_recipe_can_be_a_fleet(works: KaggleStub, place: Path) -> None:
+def test_any_recipe_can_be_a_fleet(works: KaggleStub, desk: Path) -> None:
     done = call("kernel", "fleet", "--recipe", "quick.toml", "--members", "2", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["recipe"]["ensemble"]["members"] == 2

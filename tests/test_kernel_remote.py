@@ -1,14 +1,13 @@
 """A kernel pushed to Kaggle, followed, and its run taken: the real `kaggle` package over HTTP, against the stub."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from kaggle_stub import Ending, Fault, KaggleStub, answer, drop, garbage, hang, html, reset, truncate
 from sessions import run_script
-from test_submit import call, furnish, hurry, shop  # noqa: F401  the fixture
+from test_submit import call, hurry
 
 from digits import runs
 from digits.errors import DigitsError
@@ -28,18 +27,9 @@ def kaggle(kaggle_stub: KaggleStub, monkeypatch: pytest.MonkeyPatch) -> KaggleSt
 
 
 @pytest.fixture
-def place(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unplotted: None) -> Path:  # noqa: F811
-    """A working folder with data, a quick recipe and no runs."""
-    monkeypatch.chdir(tmp_path)
-    furnish(tmp_path, shop)
-    shutil.rmtree("submissions")
-    return tmp_path
-
-
-@pytest.fixture
-def works(kaggle: KaggleStub, place: Path) -> KaggleStub:
+def works(kaggle: KaggleStub, desk: Path) -> KaggleStub:
     """The stub, whose kernels do what their text says."""
-    kaggle.run_kernel = run_script(place / "kernels", place / "data")
+    kaggle.run_kernel = run_script(desk / "kernels", desk / "data")
     return kaggle
 
 
@@ -71,7 +61,7 @@ def push(said: Callable[[str], object] = lambda _: None, patience: float = 10.0,
 QUICK = ("--recipe", "quick.toml", "--script")
 
 
-def test_pushed_followed_taken_and_submitted(works: KaggleStub, place: Path) -> None:
+def test_pushed_followed_taken_and_submitted(works: KaggleStub, desk: Path) -> None:
     said = kernel("push", *QUICK)
     assert f"pushed {REF}, version 1: {works.url}/code/{REF}" in said
     assert [line.removeprefix(f"{REF}: ") for line in said.splitlines()[1:4]] == ["queued", "running", "complete"]
@@ -89,7 +79,7 @@ def test_pushed_followed_taken_and_submitted(works: KaggleStub, place: Path) -> 
     assert len(works.submissions) == 1
 
 
-def test_what_is_sent_is_what_the_metadata_say(works: KaggleStub, place: Path) -> None:
+def test_what_is_sent_is_what_the_metadata_say(works: KaggleStub, desk: Path) -> None:
     kernel("push", *QUICK, "--no-wait")
     body, _ = works.kernels[REF][0]
     assert body["slug"] == REF
@@ -100,7 +90,7 @@ def test_what_is_sent_is_what_the_metadata_say(works: KaggleStub, place: Path) -
     assert body["text"] == Path("build/kernel", REF.partition("/")[2], "digit-recognizer-numpy.py").read_text()
 
 
-def test_a_notebook_is_sent_with_each_cell_as_one_text_and_public_if_asked(kaggle: KaggleStub, place: Path) -> None:
+def test_a_notebook_is_sent_with_each_cell_as_one_text_and_public_if_asked(kaggle: KaggleStub, desk: Path) -> None:
     answered = json.loads(kernel("push", "--recipe", "quick.toml", "--public", "--no-wait", "--json"))
     body, _ = kaggle.kernels["tester/digit-recognizer-numpy-quick"][0]
     assert answered == {
@@ -112,7 +102,7 @@ def test_a_notebook_is_sent_with_each_cell_as_one_text_and_public_if_asked(kaggl
     assert all(isinstance(cell["source"], str) for cell in json.loads(body["text"])["cells"])
 
 
-def test_a_kernel_is_built_with_nobody_signed_in(kaggle: KaggleStub, place: Path) -> None:
+def test_a_kernel_is_built_with_nobody_signed_in(kaggle: KaggleStub, desk: Path) -> None:
     answered = json.loads(kernel("build", *QUICK, "--json"))
     assert Path(answered["file"]).exists()
     assert json.loads(Path(answered["file"]).with_name("kernel-metadata.json").read_text())["id"].startswith(
@@ -123,7 +113,7 @@ def test_a_kernel_is_built_with_nobody_signed_in(kaggle: KaggleStub, place: Path
 
 
 @pytest.mark.parametrize("fault", [drop(), reset(), answer(503), html(), answer(429)], ids=str)
-def test_a_push_that_did_not_arrive_is_made_again(fault: Fault, kaggle: KaggleStub, place: Path) -> None:
+def test_a_push_that_did_not_arrive_is_made_again(fault: Fault, kaggle: KaggleStub, desk: Path) -> None:
     kaggle.fail("SaveKernel", fault)
     said: list[str] = []
     assert push(said.append) == 1
@@ -134,22 +124,20 @@ def test_a_push_that_did_not_arrive_is_made_again(fault: Fault, kaggle: KaggleSt
 @pytest.mark.parametrize(
     "fault", [drop(after=True), reset(after=True), answer(503, after=True), html(after=True)], ids=str
 )
-def test_a_push_whose_answer_was_lost_is_found_and_not_made_twice(
-    fault: Fault, kaggle: KaggleStub, place: Path
-) -> None:
+def test_a_push_whose_answer_was_lost_is_found_and_not_made_twice(fault: Fault, kaggle: KaggleStub, desk: Path) -> None:
     push()
     kaggle.fail("SaveKernel", fault)
     assert push() == 2
     assert len(kaggle.kernels[REF]) == 2
 
 
-def test_a_push_that_hangs_after_it_arrived_is_found(kaggle: KaggleStub, place: Path) -> None:
+def test_a_push_that_hangs_after_it_arrived_is_found(kaggle: KaggleStub, desk: Path) -> None:
     kaggle.fail("SaveKernel", hang(after=True))
     assert push(patience=0.2) == 1
     assert len(kaggle.kernels[REF]) == 1
 
 
-def test_where_there_is_no_knowing_whether_a_push_arrived_it_is_told(kaggle: KaggleStub, place: Path) -> None:
+def test_where_there_is_no_knowing_whether_a_push_arrived_it_is_told(kaggle: KaggleStub, desk: Path) -> None:
     with sign_in() as client:
         kaggle.fail("SaveKernel", drop(after=True))
         kaggle.script = iter([None, None, *[drop()] * 9])
@@ -162,13 +150,13 @@ def test_where_there_is_no_knowing_whether_a_push_arrived_it_is_told(kaggle: Kag
     assert len(kaggle.kernels[REF]) == 1
 
 
-def test_an_attempt_that_had_not_arrived_is_made(kaggle: KaggleStub, place: Path) -> None:
+def test_an_attempt_that_had_not_arrived_is_made(kaggle: KaggleStub, desk: Path) -> None:
     push()
     assert push(before=1) == 2
     assert len(kaggle.kernels[REF]) == 2
 
 
-def test_a_push_that_is_refused_is_told(kaggle: KaggleStub, place: Path) -> None:
+def test_a_push_that_is_refused_is_told(kaggle: KaggleStub, desk: Path) -> None:
     kaggle.reasons["SaveKernel"] = (400, "The title is taken")
     _, sentence = refusal("push", *QUICK)
     assert "The title is taken" in sentence
@@ -177,7 +165,7 @@ def test_a_push_that_is_refused_is_told(kaggle: KaggleStub, place: Path) -> None
     assert kaggle.calls("SaveKernel") == 2
 
 
-def test_an_error_in_an_answer_of_success_is_a_refusal(kaggle: KaggleStub, place: Path) -> None:
+def test_an_error_in_an_answer_of_success_is_a_refusal(kaggle: KaggleStub, desk: Path) -> None:
     kaggle.push_error = "Notebook source is invalid"
     assert f"did not take the kernel {REF} (Notebook source is invalid)" in refusal("push", *QUICK)[1]
     kaggle.push_error = FULL
@@ -186,13 +174,13 @@ def test_an_error_in_an_answer_of_success_is_a_refusal(kaggle: KaggleStub, place
     assert not kaggle.kernels
 
 
-def test_a_competition_that_is_refused_is_told_of(kaggle: KaggleStub, place: Path) -> None:
+def test_a_competition_that_is_refused_is_told_of(kaggle: KaggleStub, desk: Path) -> None:
     body = {"ref": f"/code/{REF}", "versionNumber": 1, "invalidCompetitionSources": ["digit-recognizer"]}
     kaggle.fail("SaveKernel", garbage(json.dumps(body)))
     assert "accept the rules" in refusal("push", *QUICK)[1]
 
 
-def test_a_kernel_that_fails_shows_the_end_of_its_log(kaggle: KaggleStub, place: Path) -> None:
+def test_a_kernel_that_fails_shows_the_end_of_its_log(kaggle: KaggleStub, desk: Path) -> None:
     log = "".join(f"line {number}\n" for number in range(50)) + "ValueError: no such thing\n"
     kaggle.run_kernel = lambda ref, version, body: Ending("ERROR", log=log, failure="exit code 1")
     for words in (("push", *QUICK), ("pull", REF)):
@@ -211,24 +199,24 @@ def test_a_kernel_that_fails_shows_the_end_of_its_log(kaggle: KaggleStub, place:
 
 
 @pytest.mark.parametrize("status", ["CANCEL_ACKNOWLEDGED"])
-def test_a_kernel_that_is_cancelled_is_told_of(status: str, kaggle: KaggleStub, place: Path) -> None:
+def test_a_kernel_that_is_cancelled_is_told_of(status: str, kaggle: KaggleStub, desk: Path) -> None:
     kaggle.run_kernel = lambda ref, version, body: Ending(status)
     assert refusal("push", *QUICK)[1] == f"the kernel {REF} is cancelled: push it again"
     assert kernel("status", REF) == f"{REF}: cancelled\n"
 
 
-def test_a_kernel_that_there_is_not(kaggle: KaggleStub, place: Path) -> None:
+def test_a_kernel_that_there_is_not(kaggle: KaggleStub, desk: Path) -> None:
     for command in ("status", "logs", "pull"):
         assert "Kaggle has no kernel tester/nothing-here" in refusal(command, "nothing-here")[1]
 
 
-def test_pull_waits_for_a_kernel_that_is_still_at_work(works: KaggleStub, place: Path) -> None:
+def test_pull_waits_for_a_kernel_that_is_still_at_work(works: KaggleStub, desk: Path) -> None:
     kernel("push", *QUICK, "--no-wait")
     assert "running" in kernel("pull", *QUICK)
     assert len(runs.every(Path("submissions"))) == 1
 
 
-def test_a_run_that_is_here_already_is_not_fetched_again(works: KaggleStub, place: Path) -> None:
+def test_a_run_that_is_here_already_is_not_fetched_again(works: KaggleStub, desk: Path) -> None:
     kernel("push", *QUICK)
     kernel("pull", *QUICK)
     fetched = works.calls("OUTPUT")
@@ -237,7 +225,7 @@ def test_a_run_that_is_here_already_is_not_fetched_again(works: KaggleStub, plac
 
 
 @pytest.mark.parametrize("missing", ["run.json", "submission.csv", "test.npz"])
-def test_output_that_is_missing_is_told_of_and_leaves_nothing(missing: str, works: KaggleStub, place: Path) -> None:
+def test_output_that_is_missing_is_told_of_and_leaves_nothing(missing: str, works: KaggleStub, desk: Path) -> None:
     run = works.run_kernel
 
     def lose(ref: str, version: int, body: object) -> Ending:
@@ -252,7 +240,7 @@ def test_output_that_is_missing_is_told_of_and_leaves_nothing(missing: str, work
     assert list(Path("submissions").glob("*")) == []
 
 
-def test_output_that_is_not_what_the_run_wrote_is_refused(works: KaggleStub, place: Path) -> None:
+def test_output_that_is_not_what_the_run_wrote_is_refused(works: KaggleStub, desk: Path) -> None:
     run = works.run_kernel
 
     def alter(ref: str, version: int, body: object) -> Ending:
@@ -267,7 +255,7 @@ def test_output_that_is_not_what_the_run_wrote_is_refused(works: KaggleStub, pla
 
 @pytest.mark.parametrize("name", ["ListKernelSessionOutput", "OUTPUT", "GetKernelSessionStatus"])
 @pytest.mark.parametrize("fault", [drop(), truncate(), answer(503)], ids=str)
-def test_trouble_in_between_passes(name: str, fault: Fault, works: KaggleStub, place: Path) -> None:
+def test_trouble_in_between_passes(name: str, fault: Fault, works: KaggleStub, desk: Path) -> None:
     works.run_kernel = lambda ref, version, body: Ending(
         files={"submissions/20260101-000000-quick-s0/run.json": b"{}", "more.txt": b"abc" * 1000}, log="said\n"
     )
@@ -276,12 +264,12 @@ def test_trouble_in_between_passes(name: str, fault: Fault, works: KaggleStub, p
     with sign_in() as client:
         assert client.wait_for_kernel(REF) == Session("COMPLETE")
         found = client.outputs(REF)
-        client.fetch(found.files["more.txt"], place / "more.txt")
-    assert (place / "more.txt").read_bytes() == b"abc" * 1000
+        client.fetch(found.files["more.txt"], desk / "more.txt")
+    assert (desk / "more.txt").read_bytes() == b"abc" * 1000
     assert found.log == "said\n"
 
 
-def test_all_pages_of_the_output_are_read(kaggle: KaggleStub, place: Path) -> None:
+def test_all_pages_of_the_output_are_read(kaggle: KaggleStub, desk: Path) -> None:
     kaggle.largest_page = 2
     kaggle.run_kernel = lambda ref, version, body: Ending(files={f"{n}.txt": b"" for n in range(7)})
     push()
@@ -289,7 +277,7 @@ def test_all_pages_of_the_output_are_read(kaggle: KaggleStub, place: Path) -> No
         assert sorted(client.outputs(REF).files) == [f"{n}.txt" for n in range(7)]
 
 
-def test_a_file_that_would_land_elsewhere_is_left_alone(works: KaggleStub, place: Path) -> None:
+def test_a_file_that_would_land_elsewhere_is_left_alone(works: KaggleStub, desk: Path) -> None:
     run = works.run_kernel
 
     def add(ref: str, version: int, body: object) -> Ending:
@@ -300,10 +288,10 @@ def test_a_file_that_would_land_elsewhere_is_left_alone(works: KaggleStub, place
     works.run_kernel = add
     kernel("push", *QUICK)
     kernel("pull", *QUICK)
-    assert not list(place.rglob("outside.txt"))
+    assert not list(desk.rglob("outside.txt"))
 
 
-def test_an_ensemble_comes_with_its_members(works: KaggleStub, place: Path) -> None:
+def test_an_ensemble_comes_with_its_members(works: KaggleStub, desk: Path) -> None:
     Path("two.toml").write_text('extends = "quick.toml"\n[ensemble]\nmembers = 2\n')
     words = ("--recipe", "two.toml", "--script")
     kernel("push", *words)
@@ -312,7 +300,7 @@ def test_an_ensemble_comes_with_its_members(works: KaggleStub, place: Path) -> N
     assert [part.record["status"] for part in runs.members(run)] == ["finished"] * 2
 
 
-def test_no_secret_is_ever_printed(kaggle: KaggleStub, place: Path) -> None:
+def test_no_secret_is_ever_printed(kaggle: KaggleStub, desk: Path) -> None:
     kaggle.reasons["SaveKernel"] = (400, "no")
     everything = "".join(refusal("push", *QUICK))
     kaggle.reasons["GetKernelSessionStatus"] = (400, "no")
@@ -321,7 +309,7 @@ def test_no_secret_is_ever_printed(kaggle: KaggleStub, place: Path) -> None:
         assert secret not in everything
 
 
-def test_who_has_no_name_is_told(kaggle: KaggleStub, place: Path) -> None:
+def test_who_has_no_name_is_told(kaggle: KaggleStub, desk: Path) -> None:
     with sign_in() as client:
         assert client.username == "tester"
         client._connection._username = ""
