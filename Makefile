@@ -26,7 +26,7 @@ BESIDE := build/peers/.peers
 KAGGLE := build/kaggle/.kaggle
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train submission submit leaderboard show demo test lint bench proof figures clean
+.PHONY: help setup data train submission submit leaderboard show demo kernel kernel-push test lint bench proof figures clean
 
 help:
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -60,7 +60,13 @@ show: $(RUN_TIME) ## show the image in row INDEX and what RUN (the newest) makes
 demo: $(RUN_TIME) ## the whole job on sample data: no account, no download
 	@$(DIGITS) demo "$(RECIPE)" --seed $(SEED)
 
-test: $(DEV) $(if $(ON_KAGGLE),$(KAGGLE)) ## run the tests (ON_KAGGLE=1 with those in Kaggle's versions, in build/kaggle)
+kernel: $(RUN_TIME) ## make a Kaggle notebook of RECIPE with SEED in build/kernel
+	@$(DIGITS) kernel build --recipe "$(RECIPE)" --seed $(SEED)
+
+kernel-push: $(RUN_TIME) ## make it, push it to Kaggle, private, and wait for its end
+	@$(DIGITS) kernel push --recipe "$(RECIPE)" --seed $(SEED)
+
+test: $(DEV) $(if $(ON_KAGGLE),$(KAGGLE)) ## run the tests (ON_KAGGLE=1: also with Kaggle's versions, in build/kaggle)
 	@$(VENV)/bin/pytest
 
 lint: $(DEV) ## check style and types

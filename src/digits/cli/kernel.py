@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Make a Kaggle kernel of the package: a notebook that others read, run and fork, or many that train for you.",
+    help="Make a Kaggle kernel of the package, push it, take its run.",
 )
 
 Recipe = Annotated[str, typer.Option(help="A packaged recipe's name, or a TOML file of your own.")]
