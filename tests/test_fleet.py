@@ -237,7 +237,7 @@ def failing(
 
 
 HOW: dict[str, Callable[[Ending], Ending]] = {
-    "error": lambda made: Ending("ERROR", failure="out of memory"),
+    "error": lambda made: Ending("ERROR", log="Traceback\nMemoryError\n", failure="out of memory"),
     "cancelled": lambda made: Ending("CANCEL_ACKNOWLEDGED"),
     "no output": lambda made: Ending("COMPLETE"),
     "no member": lambda made: Ending(files={n: d for n, d in made.files.items() if "/members/1/" not in n}),
@@ -253,6 +253,7 @@ def test_what_fails_is_pushed_again(how: str, works: KaggleStub, data: Data) -> 
     assert fleet.complete
     assert pushes(works) == {**ONCE_EACH, "digits-numpy-folds-s0-2-of-3": 2}
     assert sum("it is pushed again" in line for line in said) == 1
+    assert ("MemoryError" in said) == (how == "error")
     assert fleet.parts[1].attempts == 2
 
 

@@ -42,8 +42,8 @@ Kernel = Annotated[
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for its end.")]
 
 BUILT = Path("build/kernel")
-HOURS = 11.0
-LINES = 20
+HOURS = 11.0  # notebook.HOURS, which this can't load before it is needed
+LINES = 20  # of the log of a kernel that has failed
 
 
 @app.command()
@@ -289,7 +289,7 @@ def _fleet_table(work: "Fleet") -> "Table":
         found = [str(scores[str(member)]) for member in part.members if scores.get(str(member))]
         table.add_row(
             ", ".join(str(member + 1) for member in part.members),
-            part.ref or "-",
+            part.ref.partition("/")[2] or "-",
             state,
             str(part.version or "-"),
             str(part.attempts or "-"),

@@ -20,7 +20,7 @@ from digits.errors import DigitsError
 from digits.files import make_folder, mendable, write_json
 from digits.kaggle_client import KaggleClient, KaggleError
 from digits.kernel.notebook import Plan
-from digits.kernel.remote import checked, failure, fetch, push, run_folder, staging
+from digits.kernel.remote import bad_end, checked, fetch, push, run_folder, staging, tail
 from digits.recipe import Recipe
 from digits.runs import Run
 from digits.sitting import ensemble_of
@@ -30,6 +30,7 @@ from digits.version import source_digest
 STATE = "fleet.json"
 ATTEMPTS = 3  # at a part, before it is given up
 POLL_SECONDS = 30
+LOG_LINES = 10  # of a kernel that has failed
 TROUBLES = 20  # rounds in a row that may fail with what may pass, before the fleet is left for another time
 
 WAITING, PUSHING, RUNNING, DONE, FAILED = "waiting", "pushing", "running", "done", "failed"
@@ -162,7 +163,9 @@ class Fleet:
         if not session.done:
             return
         if not session.complete:
-            yield self._failed(number, str(failure(part.ref, session)))
+            with suppress(KaggleError):
+                yield from tail(client.outputs(part.ref).log, LOG_LINES)
+            yield self._failed(number, bad_end(part.ref, session))
             return
         try:
             self._fetch(client, part)
@@ -179,7 +182,7 @@ class Fleet:
         part = self.parts[number]
         again = part.attempts < ATTEMPTS
         self._set(number, state=WAITING if again else FAILED, reason=reason, status="failed")
-        return f"{reason} ({'it is pushed again' if again else f'given up after {ATTEMPTS} attempts'})"
+        return f"{reason}; {'it is pushed again' if again else f'given up after {ATTEMPTS} attempts'}"
 
     def _fetch(self, client: KaggleClient, part: Part) -> None:
         """Put the members that a part has trained in place, each whole or not at all."""

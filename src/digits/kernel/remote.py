@@ -7,12 +7,11 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from digits import runs
 from digits.errors import DigitsError
 from digits.files import make_folder, mendable
-from digits.kaggle_client import KaggleClient, Pushed
+from digits.kaggle_client import KaggleClient, Pushed, Session
 from digits.kernel.notebook import METADATA, Plan, write
 from digits.runs import Run
 
@@ -123,9 +122,13 @@ def tail(log: str, lines: int) -> list[str]:
     return found[-lines:] if lines else found
 
 
-def failure(ref: str, session: Any) -> DigitsError:
-    """The error for a kernel that has come to a bad end."""
+def bad_end(ref: str, session: Session) -> str:
+    """What has become of a kernel that is not complete, in words."""
     why = f" ({session.failure})" if session.failure else ""
-    if session.status == "ERROR":
-        return DigitsError(f"the kernel {ref} has failed{why}: mend what its log says, then push it again")
-    return DigitsError(f"the kernel {ref} is {session}{why}: push it again")
+    return f"the kernel {ref} {'has failed' if session.status == 'ERROR' else f'is {session}'}{why}"
+
+
+def failure(ref: str, session: Session) -> DigitsError:
+    """The error for a kernel that has come to a bad end."""
+    remedy = "mend what its log says, then push it again" if session.status == "ERROR" else "push it again"
+    return DigitsError(f"{bad_end(ref, session)}: {remedy}")
