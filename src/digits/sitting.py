@@ -75,11 +75,11 @@ class Sitting:
         self.data = datasets.load(mounted(kaggle))
 
     def __str__(self) -> str:
-        data, minutes = self.data, max(self.end - time.monotonic(), 0) / 60
+        data, hours = self.data, max(self.end - time.monotonic(), 0) / 3600
         return (
             f"{len(data.images):,} labelled and {len(data.test_images):,} test images: {data.verdict}\n"
             f"recipe {self.recipe.name}, seed {self.seed}, {experiment.split_for(self.recipe, self.split)}\n"
-            f"{self.workers} cores, {minutes:.0f} minutes"
+            f"{self.workers} cores, {hours:.1f} hours"
         )
 
     @property

@@ -7,46 +7,56 @@ from dataclasses import dataclass
 from digits.recipe import Recipe
 from digits.stats import Score
 
+# What is said of a layer, and its equation.
 LAYERS = {
     "dense": (
-        r"**Dense** $\;y = x W^\top + b,\qquad"
-        r" \frac{\partial L}{\partial W} = \frac{\partial L}{\partial y}^{\!\top} x,\qquad"
-        r" \frac{\partial L}{\partial b} = \sum_n \frac{\partial L}{\partial y_n},\qquad"
-        r" \frac{\partial L}{\partial x} = \frac{\partial L}{\partial y}\, W$"
+        "**Dense layers**: a matrix product forward, and the same matrices backward.",
+        r"y = x W^\top + b, \qquad \frac{\partial L}{\partial W} = \frac{\partial L}{\partial y}^{\!\top} x, \qquad"
+        r" \frac{\partial L}{\partial b} = \sum_n \frac{\partial L}{\partial y_n}, \qquad"
+        r" \frac{\partial L}{\partial x} = \frac{\partial L}{\partial y}\, W",
     ),
     "conv": (
-        r"**Convolution** $\;y_{n,i,j,m} = b_m + \sum_{a,c,k} W_{a,c,k,m}\; x_{n,\,i+a-p,\,j+c-p,\,k}$, as matrix"
-        r" products over a few rows of pixels at a time, which stay in the processor's cache, and with fewer"
-        r" multiplications than the sum has, by the algorithm of Toom, Cook and Winograd"
+        "**Convolutions**: each pixel's surroundings, weighted. They are computed as matrix products over a few rows"
+        " of pixels at a time, which stay in the processor's cache, and with fewer multiplications than the sum has, by"
+        " the algorithm of Toom, Cook and Winograd.",
+        r"y_{n,i,j,m} = b_m + \sum_{a,c,k} W_{a,c,k,m}\; x_{n,\,i+a-p,\,j+c-p,\,k}",
     ),
     "batchnorm": (
-        r"**Batch norm** $\;y = \gamma\,\dfrac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta$, with the mean and the"
-        r" variance of each channel over the batch; in prediction it is folded into the layer beside it"
+        "**Batch norm**: each channel with the mean and the variance that it has over the batch taken out. In"
+        " prediction it is folded into the layer beside it.",
+        r"y = \gamma\,\frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta",
     ),
-    "relu": r"**ReLU** $\;y = \max(x, 0)$",
-    "silu": r"**SiLU** $\;y = x\,\sigma(x) = \dfrac{x}{1 + e^{-x}}$",
-    "maxpool": r"**Max pooling** $\;y$ is the largest of each square of pixels, which alone gets the gradient",
-    "avgpool": r"**Average pooling** $\;y$ is the mean of each square of pixels",
-    "globalavgpool": r"**Global average pooling** $\;y$ is the mean of each channel over the image",
-    "dropout": r"**Dropout** $\;y = \dfrac{x \odot m}{1 - r},\; m \sim \mathrm{Bernoulli}(1 - r)$, in training only",
-    "spatialdropout": r"**Spatial dropout** drops whole channels of an image, in training only",
-    "residual": r"**Residual block** $\;y = f(x) + x$",
+    "relu": ("**ReLU**: what is negative becomes 0.", r"y = \max(x, 0)"),
+    "silu": ("**SiLU**: a smooth ReLU.", r"y = x\,\sigma(x) = \frac{x}{1 + e^{-x}}"),
+    "maxpool": ("**Max pooling**: the largest of each square of pixels, which alone gets the gradient.", ""),
+    "avgpool": ("**Average pooling**: the mean of each square of pixels.", ""),
+    "globalavgpool": ("**Global average pooling**: the mean of each channel over the image.", ""),
+    "dropout": (
+        "**Dropout**: in training some numbers, drawn anew each time, become 0.",
+        r"y = \frac{x \odot m}{1 - r}, \qquad m \sim \mathrm{Bernoulli}(1 - r)",
+    ),
+    "spatialdropout": ("**Spatial dropout**: in training some channels of an image, drawn anew, become 0.", ""),
+    "residual": ("**Residual blocks**: layers whose input is added to their result.", r"y = f(x) + x"),
 }
 OPTIMIZERS = {
-    "sgd": r"$\;v \leftarrow \mu v + g,\qquad w \leftarrow w - \eta v$",
+    "sgd": ("**Stochastic gradient descent**", r"v \leftarrow \mu v + g, \qquad w \leftarrow w - \eta v"),
     "adam": (
-        r"$\;m \leftarrow \beta_1 m + (1 - \beta_1)\,g,\qquad v \leftarrow \beta_2 v + (1 - \beta_2)\,g^2,\qquad"
-        r" w \leftarrow w - \eta\,\dfrac{\hat m}{\sqrt{\hat v} + \varepsilon}$"
+        "**Adam**",
+        r"m \leftarrow \beta_1 m + (1 - \beta_1)\,g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\,g^2, \qquad"
+        r" w \leftarrow w - \eta\,\frac{\hat m}{\sqrt{\hat v} + \varepsilon}",
     ),
     "adamw": (
-        r"$\;m \leftarrow \beta_1 m + (1 - \beta_1)\,g,\qquad v \leftarrow \beta_2 v + (1 - \beta_2)\,g^2,\qquad"
-        r" w \leftarrow w - \eta\,\Big(\dfrac{\hat m}{\sqrt{\hat v} + \varepsilon} + \lambda w\Big)$"
+        "**AdamW**",
+        r"m \leftarrow \beta_1 m + (1 - \beta_1)\,g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\,g^2, \qquad"
+        r" w \leftarrow w - \eta\left(\frac{\hat m}{\sqrt{\hat v} + \varepsilon} + \lambda w\right)",
     ),
 }
-NAMES = {"sgd": "Stochastic gradient descent", "adam": "Adam", "adamw": "AdamW"}
 AVERAGES = {
-    "ema": r"**Averaged weights** $\;a \leftarrow d\,a + (1 - d)\,w$ after each step, and $a$ is what predicts",
-    "swa": r"**Averaged weights** the mean of the weights at the ends of the last epochs is what predicts",
+    "ema": (
+        "**Averaged weights**: not the last weights predict, but an average that follows them.",
+        r"a \leftarrow d\,a + (1 - d)\,w",
+    ),
+    "swa": ("**Averaged weights**: the mean of the weights at the ends of the last epochs predicts.", ""),
 }
 
 CODE = """\
@@ -140,37 +150,39 @@ def _scores(results: Sequence[Result]) -> str:
         )
     images = results[0].dev.images
     return (
-        "\n".join(lines) + f"\n\nDev accuracy is in per cent on {images:,} held-out images, ± its standard error"
+        "\n".join(lines) + f"\n\nDev accuracy is on {images:,} held-out images, ± its standard error"
         r" $\sqrt{p\,(1 - p) / n}$"
         f": a smaller difference between two runs says little.{spread}"
     )
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds > 90 else f"{seconds:.0f} s"
 
 
 def equations(recipe: Recipe) -> str:
     """The equations of what the recipe uses, and of nothing else."""
-    used = [name for name in LAYERS if name in _names(recipe.network)]
-    lines = [LAYERS[name] for name in used]
+    parts = [LAYERS[name] for name in LAYERS if name in _names(recipe.network)]
     smoothing = recipe.loss.label_smoothing
-    target = rf",\qquad t = {1 - smoothing:g}\,\mathrm{{onehot}} + {smoothing / 10:g}" if smoothing else ""
-    lines.append(
-        r"**Softmax and cross-entropy** $\;p_k = \dfrac{e^{z_k}}{\sum_l e^{z_l}},\qquad L = -\sum_k t_k \log p_k,\qquad"
-        rf" \dfrac{{\partial L}}{{\partial z}} = p - t{target}$"
+    target = rf", \qquad t = {1 - smoothing:g}\,\mathrm{{onehot}} + {smoothing / 10:g}" if smoothing else ""
+    parts.append(
+        (
+            "**Softmax and cross-entropy**: logits become probabilities, and that of the label is to be large.",
+            r"p_k = \frac{e^{z_k}}{\sum_l e^{z_l}}, \qquad L = -\sum_k t_k \log p_k, \qquad"
+            rf" \frac{{\partial L}}{{\partial z}} = p - t{target}",
+        )
     )
-    lines.append(f"**{NAMES[recipe.optimizer.name]}** {OPTIMIZERS[recipe.optimizer.name]}")
+    name, update = OPTIMIZERS[recipe.optimizer.name]
+    parts.append((f"{name}, at a learning rate of {recipe.optimizer.lr:g} at most:", update))
     if recipe.average.name != "none":
-        lines.append(AVERAGES[recipe.average.name])
+        parts.append(AVERAGES[recipe.average.name])
     members = recipe.ensemble.members
     if members > 1:
         folds = " and held out different parts of the images" if recipe.ensemble.folds else ""
-        lines.append(
-            rf"**Ensemble** $\;p = \frac{{1}}{{{members}}} \sum_i p^{{(i)}}$ over the networks, which began"
-            f" at different seeds{folds}"
-        )
-    return "## How it works\n\n" + "\n".join(f"- {line}" for line in lines)
+        words = f"**Ensemble**: the mean of {members} networks, which began at different seeds{folds}."
+        parts.append((words, rf"p = \frac{{1}}{{{members}}} \sum_i p^{{(i)}}"))
+    paragraphs = [f"{words}\n\n$${equation}$$" if equation else words for words, equation in parts]
+    return "## How it works\n\n" + "\n\n".join(paragraphs)
 
 
 def _names(lines: Sequence[dict[str, object]]) -> set[str]:
