@@ -23,15 +23,13 @@ from digits.kernel.notebook import METADATA, Cell, Plan, as_script, build, write
 PYTHON = ROOT / "build" / "kaggle" / "bin" / "python"
 RUNS = ROOT / "submissions"
 TINY = """
+extends = "mlp"
 description = "a moment's work"
 network = [{ layer = "flatten" }, { layer = "dense", units = 32 }, { layer = "relu" }, { layer = "dense", units = 10 }]
 [train]
 epochs = 2
 batch_size = 500
-[optimizer]
-lr = 0.01
-[augment]
-shift = 0.05
+shards = 2
 """
 # What the kit does for a recipe and a seed, without a command line: the whole of `digits train`.
 KIT = """

@@ -226,9 +226,11 @@ CURVES_OF_MEMBERS = """\
 figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
 for member in members(run):
     log = member.log()
-    axes.plot([line["epoch"] for line in log], [line["loss"] for line in log], label=f"member {member.id}")
-axes.set(title="Training loss", xlabel="epoch", yscale="log")
-axes.legend()
+    epochs, losses = [line["epoch"] for line in log], [line["loss"] for line in log]
+    axes.plot(epochs, losses, marker="o", markersize=3, label=f"member {int(member.id) + 1}")
+axes.set(title="Training loss of each", xlabel="epoch")
+axes.xaxis.get_major_locator().set_params(integer=True)
+axes.legend(ncols=2)
 plt.show()"""
 
 Work = Iterator[tuple[str, str, str]]  # a cell's name, the words before it, and its code
@@ -344,7 +346,10 @@ for news in here.train():
     if news.line:
         print(news.line)""",
     )
-    score = "" if full else "The error bar is the standard error; the dev images were never trained on."
+    judged = "no dev image was trained on"
+    if recipe.ensemble.folds:
+        judged = "each image is judged by the networks that were not trained on it"
+    score = "" if full else f"The error bar is the standard error, and {judged}."
     yield (
         "score",
         f"## What it scores\n\n{score}".rstrip(),
