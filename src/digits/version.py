@@ -34,12 +34,12 @@ def tracked(folder: Path) -> set[Path] | None:
     return {(folder / name).resolve() for name in listed.split("\0") if name}
 
 
-def _git(*arguments: str, cwd: Path = PACKAGE) -> str | None:
+def _git(*arguments: str, cwd: Path | None = None) -> str | None:
     """What git prints, or None where it isn't there or refuses."""
     try:
         done = subprocess.run(
             ["git", *arguments],
-            cwd=cwd,
+            cwd=cwd or PACKAGE,
             capture_output=True,
             text=True,
             timeout=10,
