@@ -33,7 +33,7 @@ from digits.nn.pixels import Pixels
 from digits.nn.scratch import Array, shared_zeros
 
 BLOCK_PARAMETERS = 1 << 15  # that are added up and updated at a time: 128 kB of each float32 vector
-PREDICTION_IMAGES = 64  # that are predicted at a time: the buffers of more don't stay in cache
+PREDICTION_IMAGES = 32  # that are predicted at a time: the buffers of more do not stay in cache
 STATISTICS_IMAGES = 128  # whose statistics are taken together, about a batch's
 NUMBERS = 5  # that a call of a team has at most
 IMPATIENT = 2000  # looks at a semaphore before sleeping on it: waking up takes longer than most waits
