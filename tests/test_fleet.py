@@ -1,6 +1,8 @@
 """An ensemble trained by kernels: what is pushed when, what survives, and that the run is the one made here."""
 
+import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +10,13 @@ from typing import Any
 
 import pytest
 from kaggle_stub import Ending, Fault, KaggleStub, answer, drop, reset
+from rich.console import Console
 from sessions import run_script, settings_of
 from test_submit import call, hurry
 
 from digits import data as datasets
 from digits import recipe, runs
+from digits.cli import kernel as kernels
 from digits.data import Data
 from digits.errors import DigitsError
 from digits.kaggle_client import KaggleClient
@@ -309,6 +313,25 @@ def test_what_kaggle_does_not_finish_can_be_finished_here(works: KaggleStub, dat
     assert sum(part.state == "done" for part in fleet.parts) in (1, 2)
     assert call("train", "--resume", fleet.run.id, "--workers", "1").exit_code == 0
     assert runs.read(fleet.run.folder).record["status"] == "finished"
+
+
+def test_the_display_has_a_line_for_each_kernel(works: KaggleStub, data: Data) -> None:
+    fleet = assembled(data, at_once=1)
+    sail(fleet, 4)
+    console = Console(file=io.StringIO(), width=100)
+    console.print(kernels._fleet_table(fleet))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[0].split() == [
+        "members",
+        "kernel",
+        "state",
+        "version",
+        "attempt",
+        "dev",
+        "accuracy",
+    ]
+    assert re.match(r" 1 +digits-numpy-folds-s0-1-of-3 +done +1 +1 +\d+\.\d\d% ± \d+\.\d\d", lines[1])
+    assert lines[3].split() == ["3", "-", "waiting", "-", "-", "-"]
 
 
 def test_a_damaged_state_is_told_of(works: KaggleStub, data: Data) -> None:

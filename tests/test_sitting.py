@@ -14,7 +14,7 @@ from sessions import kaggle_root
 from digits import data as datasets
 from digits import experiment, recipe, runs, sitting
 from digits.errors import DigitsError
-from digits.nn import read_arrays
+from digits.nn import Workers, read_arrays
 from digits.runs import Run
 from digits.sitting import ROOT, News, Sitting, mounted
 from digits.split import Split
@@ -129,6 +129,10 @@ def test_an_ensemble_out_of_time_is_made_of_the_members_that_are_finished(kaggle
     if len(done) == 1:
         assert np.array_equal(held_out["probabilities"], read_arrays(done[0].path("dev.npz"))["probabilities"])
     assert here.write_submission().exists()
+    # What is here can be predicted with again.
+    with Workers(1) as workers:
+        p = experiment.predict_with(run, here.data.test_images, workers)
+    assert np.array_equal(p, read_arrays(run.path("test.npz"))["probabilities"])
 
 
 def test_an_ensemble_with_no_time_for_one_member_takes_the_weights_as_they_are(kaggle: Path) -> None:

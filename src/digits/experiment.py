@@ -239,8 +239,12 @@ def predict_with(run: Run, images: Images, workers: Workers) -> Array:
     """
     recipe = from_table(run.record["recipe"], f"{run.path('run.json')}, recipe")
     parts = [run] if recipe.ensemble.members == 1 else runs.members(run)
-    if len(parts) < recipe.ensemble.members:
-        raise DigitsError(f"{run.id} has {len(parts)} of its {recipe.ensemble.members} members here: train it anew")
+    count = recipe.ensemble.members
+    if "members" in run.record.get("cut_short", {}):  # it was made of those that were finished
+        parts = [part for part in parts if part.record["status"] == "finished"]
+        count = run.record["cut_short"]["members"]
+    if len(parts) < count:
+        raise DigitsError(f"{run.id} has {len(parts)} of its {count} members here: train it anew")
     networks = [load_weights(part) for part in parts]
     return blend([predict(network, images, workers, recipe.predict) for network in networks], recipe.ensemble.average)
 

@@ -284,6 +284,10 @@ def report(run: "Run", console: "Console", as_json: bool) -> None:
         ("submission", run.path("submission.csv")),
         *(("plot", path) for path in sorted(run.folder.glob("*.png"))),
     ]
+    if "cut_short" in run.record:
+        done, of = run.record["cut_short"].values()
+        what = f"{done} of {of} members" if "members" in run.record["cut_short"] else f"step {done} of {of}"
+        rows.append(("note", f"time was up: it is what there was after {what}"))
     if run.sample:
         rows.append(("note", "sample data: the score says nothing about the competition, and no upload accepts it"))
     for name, value in rows:
