@@ -36,7 +36,8 @@ class Run:
 
     The record's keys: format, id, status ("training", "finished" or "failed"), created, finished, recipe (resolved),
     seed, split, data, code, machine, workers, parameters, scores, seconds, submission (its SHA-256 and rows),
-    submissions (those made of it on Kaggle), and for an ensemble members (seed, split, scores and times of each).
+    submissions (those made of it on Kaggle), and for an ensemble members (seed, split, scores and times of each);
+    cut_short, where time was up: what was done, of what; kernel, where it is from Kaggle: its address and version.
     """
 
     folder: Path
