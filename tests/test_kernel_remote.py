@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kaggle_stub import Ending, Fault, KaggleStub, answer, drop, garbage, hang, html, reset, truncate
 from sessions import run_script
+from test_kaggle_client import DEATHS, Killed, anew, dying_after
 from test_submit import call, hurry
 
 from digits import runs
@@ -303,6 +307,29 @@ def test_an_ensemble_comes_with_its_members(works: KaggleStub, desk: Path) -> No
     kernel("pull", *words)
     (run,) = runs.every(Path("submissions"))
     assert [part.record["status"] for part in runs.members(run)] == ["finished"] * 2
+
+
+FAULTS = st.sampled_from(
+    [answer(status) for status in (400, 429, 500, 503)]
+    + [html(), html(502), garbage("{}"), drop(), reset(), truncate()]
+)
+STRIKES = st.one_of(st.none(), FAULTS, FAULTS.map(lambda fault: replace(fault, after=True)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(script=st.lists(STRIKES, max_size=25), deaths=DEATHS)
+def test_whatever_happens_there_is_one_version(script: list[Fault | None], deaths: list[int | None]) -> None:
+    """Push until it works, knowing from the second attempt on what there was before the first."""
+    with anew() as (stub, _):
+        stub.script = iter(script)
+        for attempt in range(60):
+            try:
+                with dying_after(deaths.pop() if deaths else None):
+                    version = push(before=0 if attempt else None)
+            except (DigitsError, Killed):
+                continue
+            break
+        assert len(stub.kernels[REF]) == version == 1
 
 
 def test_no_secret_is_ever_printed(kaggle: KaggleStub, desk: Path) -> None:

@@ -379,7 +379,7 @@ class KaggleClient:
             try:
                 saved = self._connection.call("save_kernel", service="kernels", **_kernel_fields(metadata, source))
                 self._connection.check_saved(ref, saved)
-                return _pushed(ref, saved.version_number or known + 1, saved.url)
+                return _pushed(ref, saved.version_number, saved.url)
             except KaggleError as error:
                 trouble = error
             if not trouble.passing:
@@ -399,7 +399,9 @@ class KaggleClient:
             if error.status in (403, 404):  # what is not there is forbidden to everybody
                 return 0
             raise
-        return int(found.metadata.current_version_number or 1) if found.metadata else 0
+        if not found.metadata:
+            raise _web_page()
+        return int(found.metadata.current_version_number or 1)
 
     def session(self, ref: str) -> Session:
         """How the newest version of a kernel "owner/slug" is doing. Raises DigitsError where there is none."""
@@ -737,6 +739,8 @@ class _Connection:
                 full=bool(full),
                 status=200,
             )
+        if not saved.version_number:
+            raise _web_page()
         if saved.invalid_competition_sources:
             raise KaggleError(
                 f"The kernel {ref} was saved and has no data ({', '.join(saved.invalid_competition_sources)} refused)",
