@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -332,6 +334,30 @@ def test_the_display_has_a_line_for_each_kernel(works: KaggleStub, data: Data) -
     ]
     assert re.match(r" 1 +digits-numpy-folds-s0-1-of-3 +done +1 +1 +\d+\.\d\d% ± \d+\.\d\d", lines[1])
     assert lines[3].split() == ["3", "-", "waiting", "-", "-", "-"]
+
+
+def test_who_is_not_signed_in_begins_no_fleet(works: KaggleStub, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAGGLE_API_TOKEN")
+    done = call("kernel", "fleet", "--recipe", "folds.toml")
+    assert "no Kaggle credentials" in str(done.exception)
+    assert not Path("submissions").exists()
+
+
+def test_ctrl_c_leaves_the_kernels_running_and_the_same_command_goes_on(works: KaggleStub, data: Data) -> None:
+    run = works.run_kernel
+
+    def interrupt(ref: str, version: int, body: Any) -> Ending:
+        os.kill(os.getpid(), signal.SIGINT)
+        return run(ref, version, body)
+
+    works.run_kernel = interrupt
+    done = call("kernel", "fleet", "--recipe", "folds.toml", "--workers", "1")
+    assert done.exit_code == 128 + signal.SIGINT
+    assert "the same command goes on with them" in done.output
+    assert len(works.kernels) == 1
+    works.run_kernel = run
+    command()
+    assert pushes(works) == ONCE_EACH
 
 
 def test_a_damaged_state_is_told_of(works: KaggleStub, data: Data) -> None:

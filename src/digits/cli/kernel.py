@@ -206,12 +206,12 @@ def fleet(
     count = members or chosen.ensemble.members
     loaded = datasets.load(data)
     split = split_of_options(0.1, None, None, 0, full)
-    run = fleets.muster(chosen, loaded, split, seed, count, each, worker_count(workers), submissions)
     plan = Plan(recipe, seed, script=True, full=full, hours=hours, members=count)
-    work = fleets.Fleet(run, loaded, plan, at_once, submissions)
     stop = Stop()
-    say(console, f"{run.id}: {count} members on {len(work.parts)} kernels, {at_once} at a time")
     with _client(console) as client, stop.listening():
+        run = fleets.muster(chosen, loaded, split, seed, count, each, worker_count(workers), submissions)
+        work = fleets.Fleet(run, loaded, plan, at_once, submissions)
+        say(console, f"{run.id}: {count} members on {len(work.parts)} kernels, {at_once} at a time")
         _show_fleet(work, client, stop, console)
     if not work.complete:
         say(console, "stopped; the kernels go on, and the same command goes on with them")

@@ -86,7 +86,7 @@ class Fleet:
                 self._set(number, state=WAITING, attempts=0)
         while not self.complete and not stop():
             try:
-                yield from self._round(client)
+                yield from self._round(client, stop)
                 troubles = 0
             except KaggleError as error:
                 troubles += 1
@@ -114,7 +114,8 @@ class Fleet:
                 raise DigitsError(f"{self.run.id} lacks members: run the same command again")
             work.finish()
 
-    def _round(self, client: KaggleClient) -> Iterator[str]:
+    def _round(self, client: KaggleClient, stop: Callable[[], bool]) -> Iterator[str]:
+        """Look at the kernels that run, and push what may be pushed."""
         for number, part in enumerate(self.parts):
             if part.state == RUNNING:
                 yield from self._look(client, number)
@@ -122,7 +123,7 @@ class Fleet:
             busy = sum(other.state in (RUNNING, PUSHING) for other in self.parts)
             if part.state == PUSHING or (part.state == WAITING and busy < self.at_once):
                 pushed = yield from self._push(client, number)
-                if not pushed:
+                if not pushed or stop():
                     return
 
     def _push(self, client: KaggleClient, number: int) -> Generator[str, None, bool]:
