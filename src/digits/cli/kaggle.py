@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from digits.cli.console import console_for, say, score_text, table
+from digits.cli.console import console_for, csv_text, say, score_text, seconds_text, table
 from digits.cli.data import acquire
 from digits.cli.options import (
     DATA,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from digits.runs import Run
     from digits.submit import Outcome
+
+DAY = "%Y-%m-%d"
 
 
 def submit(
@@ -104,27 +107,43 @@ def submit(
 
 
 def leaderboard(
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only runs of this recipe, or of those like it, such as 'deep*'; may be given several times."
+        ),
+    ] = None,
+    since: Annotated[datetime | None, typer.Option(formats=[DAY], help="Only runs begun on this day or later.")] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=[DAY], help="Only runs begun on this day or before.")
+    ] = None,
     sync: Annotated[bool, typer.Option("--sync", help="Read all submissions from Kaggle first.")] = False,
     top: Annotated[bool, typer.Option("--top", help="Show Kaggle's own leaderboard around your place.")] = False,
     submissions: Submissions = SUBMISSIONS,
     as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the list as CSV on stdout, all else on stderr.")] = False,
 ) -> None:
     """List the runs, best first.
 
-    With dev score, public score, the gap between them, date, recipe and seed. It works from what is recorded, with no
-    network; --sync brings the record up to date, with submissions that were made by hand too.
+    With dev accuracy ± its standard error and the images that it is of, public score, the gap between them, recipe,
+    seed, training time, commit (+ where the code was changed since) and what is wrong with the run, or its last note.
+    It works from what is recorded, with no network; --sync brings the record up to date, with submissions that were
+    made by hand too.
     """
     from digits import leaderboard as boards
     from digits import runs
     from digits.kaggle_client import KaggleClient
 
-    console = console_for(as_json)
+    if as_json and as_csv:
+        raise DigitsError("the list is printed as JSON or as CSV: leave out --json or --csv")
+    console = console_for(as_json or as_csv)
     if top:
         with KaggleClient(lambda line: say(console, line)) as client:
             rank = client.competition().user_rank
             places = client.leaderboard(rank)
-        if as_json:
-            print(json.dumps([{**asdict(place), "date": place.date.isoformat()} for place in places]))
+        plain = [{**asdict(place), "date": place.date.isoformat()} for place in places]
+        if as_json or as_csv:
+            print(json.dumps(plain) if as_json else csv_text(plain, ("rank", "team_name", "score", "date")))
             return
         lines = [
             (str(place.rank), place.team_name, score_text(place.score), f"{place.date:%Y-%m-%d}") for place in places
@@ -135,23 +154,33 @@ def leaderboard(
         with KaggleClient(lambda line: say(console, line)) as client:
             strangers = boards.sync(runs.every(submissions), client.submissions(), submissions)
         say(console, f"synced; {strangers} submissions at Kaggle belong to no run here")
-    rows = boards.rows(runs.every(submissions), submissions)
+    sound, broken = runs.listed(submissions)
+    days = [f"{day:%Y-%m-%d}" if day else "" for day in (since, until)]
+    rows = boards.chosen(boards.rows(sound, submissions, broken), recipe or (), *days)
     if as_json:
         print(json.dumps([row.plain() for row in rows]))
+        return
+    if as_csv:
+        plain = [{**row.plain(), "notes": "; ".join(row.notes)} for row in rows]
+        print(csv_text(plain, tuple(boards.Row("", None, None, "", "", None, None).plain())))
         return
     cells = [
         (
             row.run,
             str(row.dev or "-"),
+            f"{row.dev.images:,} {row.judged}" if row.dev else "-" if row.status == "finished" else row.status,
             score_text(row.public_score),
             str(row.gap or "-"),
-            row.date[:10],
             row.recipe or "-",
             "-" if row.seed is None else str(row.seed),
+            "-" if row.seconds is None else seconds_text(row.seconds),
+            f"{row.commit[:7]}{'+' if row.dirty else ''}" if row.commit else "-",
+            row.problem or (row.notes[-1] if row.notes else ""),
         )
         for row in rows
     ]
-    table(console, ("run", "dev accuracy", "public", "gap", "date", "recipe", "seed"), cells)
+    heads = ("run", "dev accuracy", "on", "public", "gap", "recipe", "seed", "time", "commit", "remark")
+    table(console, heads, cells, numbers=("seed", "time"))
 
 
 def tell_outcome(run: "Run", outcome: "Outcome", console: "Console") -> None:
