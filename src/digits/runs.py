@@ -215,6 +215,20 @@ def members(run: Run) -> list[Run]:
     return [read(folder) for folder in sorted(folders, key=lambda folder: int(folder.name))]
 
 
+def blended(run: Run) -> list[tuple[Run, float, float]]:
+    """The runs that a blend is of, with their weights and the powers that their probabilities are raised to.
+
+    Raises DigitsError where one of them is not there any more.
+    """
+    try:
+        of = [(str(one["run"]), float(one["weight"]), float(one["power"])) for one in run.record["members"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DigitsError(
+            f"{run.path('run.json')} does not say what was blended: mend it, or remove the run"
+        ) from error
+    return [(read(run.folder.parent / one), weight, power) for one, weight, power in of]
+
+
 def _written(folder: Path, record: dict[str, Any]) -> Run:
     """A new run in an empty folder."""
     run = Run(folder, {})

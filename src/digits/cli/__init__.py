@@ -46,6 +46,7 @@ for command in (
     kaggle.submit,
     kaggle.leaderboard,
     compare.compare,
+    compare.blend,
     train.predict,
     show.show,
     train.demo,

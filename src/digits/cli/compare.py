@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from digits.cli.console import console_for, say, table
 from digits.cli.options import DATA, SUBMISSIONS, DataDir, Json, Submissions
+from digits.cli.train import report
 from digits.errors import DigitsError
 
 if TYPE_CHECKING:
@@ -112,3 +113,49 @@ def picture(found: "Comparison | SeedComparison", png: Path | None, folder: Path
     where = png or first.b.run.path(f"against-{first.a.run.id}.png")
     draw(found, loaded.images, where)
     return where
+
+
+def blend(
+    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids of two runs or more, or their beginnings.")],
+    weights: Annotated[
+        Literal["equal", "fit"], typer.Option(help="Fit makes the log loss on images that all held out least.")
+    ] = "equal",
+    average: Annotated[
+        Literal["probabilities", "logits", "votes"], typer.Option(help="What is averaged.")
+    ] = "probabilities",
+    data: DataDir = DATA,
+    submissions: Submissions = SUBMISSIONS,
+    as_json: Json = False,
+) -> None:
+    """Blend finished runs into a new one.
+
+    Their predictions are averaged, and the result is a run like any other. It is judged on the images that no member
+    was trained on; fitted weights are judged on images that they were not fitted on.
+    """
+    from digits import blend as blends
+    from digits import data as datasets
+    from digits import runs
+    from digits.comparison import compare_held_out
+    from digits.heldout import held_out
+
+    console = console_for(as_json)
+    found = blends.blended([runs.find(submissions, which) for which in run], average, weights == "fit")
+    made = found.write(datasets.load(data), submissions)
+    if not as_json:
+        heads = ("weight", "run", "dev accuracy")
+        cells = [
+            (f"{weight:.4f}", member.id, str(runs.dev_score(member) or "-"))
+            for weight, member in zip(found.mix.weights, found.members, strict=True)
+        ]
+        table(console, heads, cells)
+        say(console, "")
+    report(made, console, as_json)
+    if as_json:
+        return
+    if found.unjudged:
+        say(console, f"no dev score: {found.unjudged}")
+        return
+    if found.fitted:
+        say(console, f"each {blends.PARTS}th of the images is judged with weights that were fitted on the others")
+    best = max(found.parts, key=lambda part: part.right.sum())
+    say(console, compare_held_out(best, held_out(made)).verdict)

@@ -1,6 +1,7 @@
 """The commands that talk to Kaggle."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from digits.errors import DigitsError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from digits.advice import Advice, Outlook
     from digits.runs import Run
     from digits.submit import Outcome
 
@@ -56,7 +58,8 @@ def submit(
     """Submit a run to Kaggle, read the score back.
 
     Everything is checked before a byte goes up: the file, that it is new to Kaggle, your token, that you accepted the
-    competition's rules, and what is left of the day's allowance. The score, the gap to the dev score and the rank are
+    competition's rules, and what is left of the day's allowance. It says how likely the run is to beat the best one so
+    far, and which run is the best use of a submission. The score, the gap to the dev score and the rank are
     written into the run.
     """
     from digits import runs
@@ -87,12 +90,15 @@ def submit(
         if sent:
             tell(f"an earlier attempt had arrived, as submission {sent.ref}")
         else:
-            submitting.check(found, runs.every(submissions), client, again, tell)
+            ledger = runs.every(submissions)
+            submitting.check(found, ledger, client, again, tell)
+            advice = advice_on(found, ledger, submissions, tell)
             text = submitting.message(found, message)
             if dry_run:
                 tell(f"would submit it as: {text}")
                 if as_json:
-                    print(json.dumps({"run": found.id, "dry_run": True, "message": text}))
+                    plain = advice.plain() if advice else None
+                    print(json.dumps({"run": found.id, "dry_run": True, "message": text, "advice": plain}))
                 return
             sent = submitting.send(found, client, text, again)
             tell(f"sent as submission {sent.ref}")
@@ -181,6 +187,39 @@ def leaderboard(
     ]
     heads = ("run", "dev accuracy", "on", "public", "gap", "recipe", "seed", "time", "commit", "remark")
     table(console, heads, cells, numbers=("seed", "time"))
+
+
+def advice_on(run: "Run", ledger: "list[Run]", submissions: Path, tell: Callable[[str], object]) -> "Advice | None":
+    """Say what a submission of the run is worth. Where that can't be told it says why, and stands in nobody's way."""
+    from digits import leaderboard as boards
+    from digits.advice import advise
+
+    try:
+        advice = advise(run, ledger, boards.rows(ledger, submissions))
+    except DigitsError as error:
+        tell(f"no advice: {error}")
+        return None
+    best, outlook, choice = advice.best, advice.outlook, advice.choice
+    if not outlook:
+        tell("it has no dev score, so there is no telling what public score it will have")
+    elif best and outlook.chance is not None:
+        tell(f"expected public score {outlook_text(outlook)} to beat the best so far, {best.score:.5f} of {best.name}")
+    else:
+        tell(f"expected public score {outlook_text(outlook)}; nothing was submitted yet")
+    if choice and choice.run.id != run.id:
+        tell(f"the best use of a submission is {choice.run.id}: expected {outlook_text(choice)}")
+    elif choice:
+        tell("of the runs that were not submitted yet it is the best use of a submission")
+    return advice
+
+
+def outlook_text(outlook: "Outlook") -> str:
+    chance = "" if outlook.chance is None else f", with a chance of {chance_text(outlook.chance)}"
+    return f"{outlook.expected:.5f} ± {outlook.standard_error:.5f}{chance}"
+
+
+def chance_text(chance: float) -> str:
+    return "under 1 %" if chance < 0.01 else "over 99 %" if chance > 0.99 else f"{chance:.0%}".replace("%", " %")
 
 
 def tell_outcome(run: "Run", outcome: "Outcome", console: "Console") -> None:
