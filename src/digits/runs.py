@@ -20,21 +20,34 @@ from digits.split import Split
 from digits.stats import Score
 
 FORMAT = 1  # of run.json; a newer one is not understood
+AVERAGES = ("probabilities", "logits", "votes")
 RIGHT: dict[str, Any] = {  # what a record holds, as far as others ask it; a key below with a ? may be missing
     "status": ("training", "finished", "failed"),
     "created": str,
-    "recipe": {"name": str},
+    "recipe": {"name": str, "description?": str, "blend?": {"members": [str], "average": AVERAGES}},
     "seed": int,
     "split": dict,
-    "data": {"kind": ("official", "sample", "own"), "sha256": dict},
+    "data": {
+        "kind": ("official", "sample", "own"),
+        "sha256": dict,
+        **{f"{part}_images?": int for part in ("train", "dev", "test")},
+    },
     "code": {"sha256": str, "commit?": (None, str), "dirty?": (None, True, False)},
     "scores": (None, {"dev": (None, {"correct": int, "images": int})}),
     "submission": (None, {"sha256": str}),
     "submissions": [
-        {"status": str, "message": str, "date": str, "sha256": (None, str), "public_score?": (None, float)}
+        {
+            **dict.fromkeys(("status", "message", "date"), str),
+            "sha256": (None, str),
+            "public_score?": (None, float),
+            **dict.fromkeys(("ref?", "rank?", "teams?"), (None, int)),
+        }
     ],
     "seconds": (None, {"train": float}),
     "notes": [{"date": str, "text": str}],
+    "members": [{"run?": str, "weight?": float, "power?": float}],
+    "machine": {"versions?": dict},
+    "parameters": int,
 }
 NEWEST = "submission.csv"  # under submissions/, a copy of the newest run's
 ID = re.compile(r"\d{8}-\d{6}-.")  # how the name of a run's folder begins
