@@ -28,6 +28,7 @@ from digits.runs import Run
 from digits.submission import check_submission
 
 COMMANDS = ["data", "train", "submission", "submit", "leaderboard", "predict", "show", "recipe", "demo"]
+COMMANDS += ["compare", "blend", "run", "run show", "run diff", "run note", "run rm"]
 QUICK = LONG.replace("epochs = 120", "epochs = 3")
 
 
