@@ -193,7 +193,7 @@ def test_disagreements_are_shown_a_side_above_the_other(
     p = probabilities(labels, 70)
     sides = [plots.Disagreement(f"{RUN} right, {RUN} wrong", np.arange(count), p) for count in counts]
     plots.disagreements(tmp_path / "against.png", images, np.arange(1000, 1070), labels, sides, "a verdict")
-    lines = sum(max(-(-min(count, 48) // 8), 1) for count in counts)
+    lines = sum(-(-min(count, 48) // 8) for count in counts)
     check(tmp_path / "against.png", 1200, int(120 * (0.9 + 1.0 + 1.5 * lines)))
     above, below = figures[0].subfigs
     assert [part.get_suptitle().endswith("surest") for part in (above, below)] == [False, counts[1] > 48]

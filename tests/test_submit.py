@@ -421,7 +421,7 @@ def another(seed: int) -> Run:
     return next(run for run in runs.every(Path("submissions")) if run.id not in known)
 
 
-def test_before_a_submission_its_worth_is_said(kaggle: KaggleStub, place: Path) -> None:
+def test_before_a_submission_its_worth_is_said(kaggle: KaggleStub, place: Path, unplotted: None) -> None:
     run = only_run()
     first = submit_quick("--dry-run")
     assert "expected public score 0." in first.output
@@ -439,7 +439,7 @@ def test_before_a_submission_its_worth_is_said(kaggle: KaggleStub, place: Path) 
     assert 0 <= answer["advice"]["outlook"]["chance"] <= 1
 
 
-def test_a_better_use_of_a_submission_is_named(kaggle: KaggleStub, place: Path) -> None:
+def test_a_better_use_of_a_submission_is_named(kaggle: KaggleStub, place: Path, unplotted: None) -> None:
     run, better = only_run(), another(1)
     scores = {"dev": {"correct": 59, "images": 60}}
     better.update(scores=scores)
