@@ -153,7 +153,8 @@ def test_the_list_is_printed_as_a_table_json_or_csv(tmp_path: Path) -> None:
     run.note('said "well", twice')
     (tmp_path / "20261123-181500-cut-s0").mkdir()
     table = call("--submissions", tmp_path)
-    assert f"{run.id}  99.80% ± 0.14  1,000 dev  -       -    cnn        3  12 s  c0ffee0  said" in table
+    day = run.record["created"][:10]
+    assert f"{run.id}  99.80% ± 0.14  1,000 dev  -       -    {day}  cnn        3  12 s  c0ffee0  said" in table
     assert table.splitlines()[-1].startswith("20261123-181500-cut-s0  -              broken  ")
     assert table.splitlines()[-1].endswith("there is no run.json in it")
     rows = json.loads(call("--submissions", tmp_path, "--json"))

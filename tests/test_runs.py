@@ -378,6 +378,15 @@ def test_a_run_is_removed_whole_unless_somebody_is_at_work_on_it(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_link_to_a_run_is_removed_and_not_the_run(tmp_path: Path) -> None:
+    run = create(tmp_path / "elsewhere")
+    (tmp_path / "submissions").mkdir()
+    (tmp_path / "submissions" / run.id).symlink_to(run.folder)
+    runs.remove(tmp_path / "submissions" / run.id)
+    assert list((tmp_path / "submissions").iterdir()) == []
+    assert runs.read(run.folder) == run
+
+
 # --- folders that hold no sound run
 
 
@@ -416,12 +425,17 @@ def test_folders_that_should_hold_a_run_and_do_not_are_listed_with_what_is_wrong
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "run.json").write_text("[" * 100_000)
     (tmp_path / "submission.csv").write_text("")
+    (tmp_path / "20261123-181500-a-file").write_text("")
+    (tmp_path / "20261123-181500-dangling").symlink_to(tmp_path / "nowhere")
     found, broken = runs.listed(tmp_path)
     assert found == [good]
-    assert [folder.id for folder in broken] == ["20261123-181500-cut-s0", "deep", "odd"]
+    names = ["20261123-181500-cut-s0", "20261123-181500-dangling", "deep", "odd"]
+    assert [folder.id for folder in broken] == names
     assert "there is no run.json in it" in broken[0].problem
-    assert "can't be read" in broken[1].problem
-    assert "there is no run.json" in refusal(lambda: runs.find(tmp_path, "20261123-1815"))
+    assert "can't be read" in broken[2].problem
+    assert "there is no run.json" in refusal(lambda: runs.find(tmp_path, "20261123-181500-cut"))
+    runs.remove(broken[1].folder)
+    assert [folder.id for folder in runs.listed(tmp_path)[1]] == ["20261123-181500-cut-s0", "deep", "odd"]
 
 
 def test_a_finished_run_knows_which_of_its_predictions_are_missing(tmp_path: Path) -> None:

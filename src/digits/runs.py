@@ -130,7 +130,7 @@ class Run:
         if self.record["status"] != "finished":
             return []
         files = ["submission.csv", *(["dev.npz"] if dev_score(self) else []), "test.npz"]
-        there = {entry.name for entry in os.scandir(self.folder)}
+        there = _names(self.folder)
         return [name for name in files if name not in there]
 
     @contextmanager
@@ -262,7 +262,7 @@ def read(folder: Path) -> Run:
     path = folder / "run.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DigitsError(f"{folder} holds no run: there is no run.json in it") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DigitsError(f"{path} can't be read ({error}): mend it, or remove the run") from error
@@ -325,22 +325,26 @@ class Broken:
 def listed(submissions: Path) -> tuple[list[Run], list[Broken]]:
     """The runs that can be read, newest first, and the folders of those that can't, by name.
 
-    A folder should hold a run if it has a run.json or another file that only runs have, or is named like one.
+    A folder should hold a run if it has a run.json or another file that only runs have, or is named like one. Those
+    whose names begin with a dot are being removed.
     """
     found, broken = [], []
-    try:
-        folders = sorted(Path(entry.path) for entry in os.scandir(submissions) if entry.is_dir())
-    except OSError:
-        return [], []
-    for folder in folders:
-        if folder.name.startswith("."):  # one that was being removed
-            continue
+    for folder in (submissions / name for name in sorted(_names(submissions)) if not name.startswith(".")):
         try:
             found.append(read(folder))
         except DigitsError as error:
-            if ID.match(folder.name) or any((folder / name).exists() for name in ("run.json", *FILES)):
+            named = ID.match(folder.name) and (folder.is_dir() or folder.is_symlink())
+            if named or _names(folder) & {"run.json", *FILES}:
                 broken.append(Broken(folder, str(error)))
     return sorted(found, key=lambda run: (str(run.record["created"]), run.id), reverse=True), broken
+
+
+def _names(folder: Path) -> set[str]:
+    """The names of what is in a folder; none where it can't be read, or is none."""
+    try:
+        return {entry.name for entry in os.scandir(folder)}
+    except OSError:
+        return set()
 
 
 def every(submissions: Path) -> list[Run]:
@@ -388,6 +392,10 @@ def remove(folder: Path) -> None:
 
     Raises DigitsError where another process is at work on the run, or it can't be removed.
     """
+    if folder.is_symlink():
+        with mendable(folder):
+            folder.unlink()
+        return
     run = Run(folder, {})
     with run.lock(), mendable(folder):
         gone = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
