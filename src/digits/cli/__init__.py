@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from digits import __version__
-from digits.cli import data, kaggle, kernel, recipe, show, train
+from digits.cli import compare, data, kaggle, kernel, recipe, run, show, train
 from digits.errors import DigitsError
 
 app = typer.Typer(
@@ -45,11 +45,14 @@ for command in (
     train.submission,
     kaggle.submit,
     kaggle.leaderboard,
+    compare.compare,
+    compare.blend,
     train.predict,
     show.show,
     train.demo,
 ):
     app.command()(command)
+app.add_typer(run.app, name="run")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(kernel.app, name="kernel")
 
