@@ -17,12 +17,13 @@ from sessions import run_script, settings_of
 from test_submit import call, hurry
 
 from digits import data as datasets
-from digits import recipe, runs
+from digits import experiment, recipe, runs, version
 from digits.cli import kernel as kernels
 from digits.data import Data
 from digits.errors import DigitsError
 from digits.kaggle_client import KaggleClient
 from digits.kernel import fleet as fleets
+from digits.kernel import notebook
 from digits.kernel.fleet import ATTEMPTS, STATE, Fleet, muster
 from digits.kernel.notebook import Plan
 from digits.split import Split
@@ -36,6 +37,10 @@ def kaggle(kaggle_stub: KaggleStub, monkeypatch: pytest.MonkeyPatch) -> KaggleSt
     """The stub, with nobody waiting for anything."""
     hurry(monkeypatch)
     monkeypatch.setattr(fleets, "POLL_SECONDS", 0)
+    code = version.code_version()  # asked of git once, as that takes most of the time here
+    monkeypatch.setattr(experiment, "code_version", lambda: code)
+    monkeypatch.setattr(notebook, "code_version", lambda: code)
+    monkeypatch.setattr(notebook, "tracked", lambda _: None)
     return kaggle_stub
 
 
