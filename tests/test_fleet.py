@@ -268,6 +268,20 @@ def test_what_fails_is_pushed_again(how: str, works: KaggleStub, data: Data) -> 
     assert fleet.parts[1].attempts == 2
 
 
+def test_a_kernel_that_is_not_known_yet_is_looked_for_and_one_that_is_gone_is_pushed_again(
+    works: KaggleStub, data: Data
+) -> None:
+    works.fail("GetKernelSessionStatus", answer(404), times=2)
+    fleet = assembled(data, at_once=1)
+    sail(fleet, 3)
+    assert pushes(works) == {"digits-numpy-folds-s0-1-of-3": 1}
+    del works.kernels["tester/digits-numpy-folds-s0-1-of-3"]
+    said = sail(fleet)
+    assert fleet.complete
+    assert any("no kernel tester/digits-numpy-folds-s0-1-of-3" in line for line in said)
+    assert pushes(works) == ONCE_EACH
+
+
 def test_what_fails_again_and_again_is_given_up_and_tried_when_asked_anew(works: KaggleStub, data: Data) -> None:
     failing(works, HOW["error"], ATTEMPTS)
     fleet = assembled(data)

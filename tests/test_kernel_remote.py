@@ -219,6 +219,17 @@ def test_a_kernel_that_there_is_not(kaggle: KaggleStub, desk: Path) -> None:
         assert "Kaggle has no kernel tester/nothing-here" in refusal(command, "nothing-here")[1]
 
 
+def test_a_kernel_that_is_not_known_yet_is_waited_for_and_one_that_stays_so_is_told(
+    kaggle: KaggleStub, desk: Path
+) -> None:
+    push()
+    kaggle.fail("GetKernelSessionStatus", answer(404), answer(403))
+    with sign_in() as client:
+        assert client.wait_for_kernel(REF) == Session("COMPLETE")
+        with pytest.raises(KaggleError, match="no kernel tester/nothing"):
+            client.wait_for_kernel("tester/nothing")
+
+
 def test_pull_waits_for_a_kernel_that_is_still_at_work(works: KaggleStub, desk: Path) -> None:
     kernel("push", *QUICK, "--no-wait")
     assert "running" in kernel("pull", *QUICK)

@@ -409,9 +409,19 @@ class KaggleClient:
         return Session(found.status.name, " ".join((found.failure_message or "").split()))
 
     def wait_for_kernel(self, ref: str, poll: float = 10.0, tick: Callable[[Session], object] = _ignore) -> Session:
-        """The session of a kernel as soon as it is at its end; `tick` is called after every look."""
+        """The session of a kernel as soon as it is at its end; `tick` is called after every look.
+
+        One that was pushed just now may not be known yet. Raises DigitsError where it stays so.
+        """
+        unknown = 0
         while True:
-            session = self._perhaps_not_begun_yet(ref)
+            try:
+                session = self.session(ref)
+            except KaggleError as error:
+                unknown += 1
+                if error.status not in (403, 404) or unknown >= LOOKS:
+                    raise
+                session = Session("QUEUED")
             tick(session)
             if session.done:
                 return session
@@ -456,15 +466,6 @@ class KaggleClient:
                     status=error.status,
                 ) from None
             raise
-
-    def _perhaps_not_begun_yet(self, ref: str) -> Session:
-        """How a kernel is doing that was pushed just now, even while Kaggle does not know it yet."""
-        try:
-            return self.session(ref)
-        except KaggleError as error:
-            if error.status != 404:
-                raise
-            return Session("QUEUED")
 
     def _newer_version(self, ref: str, known: int, trouble: KaggleError) -> int | None:
         """The version that a push has made although its answer was lost, None if it has made none."""

@@ -18,7 +18,7 @@ from digits.data import Data
 from digits.ensemble import EnsembleExperiment
 from digits.errors import DigitsError
 from digits.files import make_folder, mendable, write_json
-from digits.kaggle_client import KaggleClient, KaggleError
+from digits.kaggle_client import LOOKS, KaggleClient, KaggleError
 from digits.kernel.notebook import Plan
 from digits.kernel.remote import bad_end, checked, fetch, push, run_folder, staging, tail
 from digits.recipe import Recipe
@@ -64,6 +64,7 @@ class Fleet:
         self.at_once = at_once
         self.submissions = submissions
         self.parts = _read(run)
+        self._unknown: dict[int, int] = {}  # how often Kaggle did not know a part's kernel, one look after another
 
     @property
     def complete(self) -> bool:
@@ -156,9 +157,13 @@ class Fleet:
         try:
             session = client.session(part.ref)
         except KaggleError as error:
-            if error.status == 404:  # Kaggle does not know yet what was pushed just now
-                return
-            raise
+            if error.status not in (403, 404):
+                raise
+            self._unknown[number] = self._unknown.get(number, 0) + 1
+            if self._unknown[number] >= LOOKS:  # before, Kaggle may not know yet what was pushed just now
+                yield self._failed(number, error.what)
+            return
+        self._unknown.pop(number, None)
         if str(session) != part.status:
             self._set(number, status=str(session))
         if not session.done:
@@ -182,6 +187,7 @@ class Fleet:
         """Note that an attempt at a part has failed; the sentence for it."""
         part = self.parts[number]
         again = part.attempts < ATTEMPTS
+        self._unknown.pop(number, None)
         self._set(number, state=WAITING if again else FAILED, reason=reason, status="failed")
         return f"{reason}; {'it is pushed again' if again else f'given up after {ATTEMPTS} attempts'}"
 
