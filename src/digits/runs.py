@@ -1,17 +1,15 @@
 """The ledger: one folder a run under submissions/, and run.json in each says all that its numbers depend on."""
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from digits.errors import DigitsError
-from digits.files import make_folder, mendable, write_json, write_whole
+from digits.files import alone, make_folder, mendable, write_json, write_whole
 from digits.stats import Score
 
 FORMAT = 1  # of run.json; a newer one is not understood
@@ -35,8 +33,8 @@ class Run:
     """A run's folder and its record, the content of run.json.
 
     The record's keys: format, id, status ("training", "finished" or "failed"), created, finished, recipe (resolved),
-    seed, split, data, code, machine, workers, parameters, scores, seconds, submission (its SHA-256 and rows), and
-    submissions (those made of it on Kaggle).
+    seed, split, data, code, machine, workers, parameters, scores, seconds, submission (its SHA-256 and rows),
+    submissions (those made of it on Kaggle), and sweep, where it is of one (the sweep's id and what it sets).
     """
 
     folder: Path
@@ -68,19 +66,9 @@ class Run:
         write_json(self.path("run.json"), record)
         self.record = record
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Be the only process that works on this run. Raises DigitsError where another one is."""
-        with mendable(self.path(".lock")):
-            descriptor = os.open(self.path(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DigitsError(f"another process is at work on the run {self.id}: wait for it, or stop it") from None
-            yield
-        finally:
-            os.close(descriptor)
+        return alone(self.path(".lock"), f"another process is at work on the run {self.id}: wait for it, or stop it")
 
     def _locked(self) -> bool:
         try:
@@ -140,6 +128,12 @@ def create(submissions: Path, label: str, record: dict[str, Any]) -> Run:
         raise
 
 
+def create_in(folder: Path, record: dict[str, Any]) -> Run:
+    """A new run in a folder that has none yet, and a name of its own. Raises DigitsError if it can't be written."""
+    make_folder(folder)
+    return _written(folder, record)
+
+
 def member(run: Run, number: int, record: dict[str, Any]) -> Run:
     """Member `number`, from 0, of an ensemble's run, which is a run in a folder of its own, with its run.json.
 
@@ -148,8 +142,7 @@ def member(run: Run, number: int, record: dict[str, Any]) -> Run:
     """
     folder = run.path("members") / str(number)
     if not (folder / "run.json").exists():
-        make_folder(folder)
-        return _written(folder, record)
+        return create_in(folder, record)
     found = read(folder)
     for key in ("recipe", "seed", "split"):
         if found.record[key] != record[key]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from digits import __version__
-from digits.cli import data, kaggle, recipe, show, train
+from digits.cli import data, kaggle, recipe, show, sweep, train
 from digits.errors import DigitsError
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ for command in (
     data.data,
     train.train,
     train.submission,
+    sweep.sweep,
     kaggle.submit,
     kaggle.leaderboard,
     train.predict,
