@@ -29,6 +29,8 @@ from digits.version import source_digest
 
 LOOK_SECONDS = 0.5  # between two looks at whether to stop
 PATIENCE_SECONDS = 20.0  # with a process that was told to stop and still holds a run
+CONNECT_SECONDS = 10.0  # to a cluster
+IDLE_SECONDS = 10  # after which a process that waits for work ends
 ONE_AT_A_TIME = threading.Lock()  # in a process: BLAS is held to one thread for all of its threads
 
 Stop = Callable[[], bool]
@@ -57,7 +59,8 @@ class Place:
         import joblib
 
         if self.backend == "loky":
-            with joblib.parallel_config("loky", n_jobs=self.workers or -1, inner_max_num_threads=1):
+            options: dict[str, Any] = {"initializer": _deaf, "idle_worker_timeout": IDLE_SECONDS}
+            with joblib.parallel_config("loky", n_jobs=self.workers or -1, inner_max_num_threads=1, **options):
                 yield
         elif self.backend == "dask":
             try:
@@ -66,7 +69,7 @@ class Place:
             except ImportError:
                 raise _missing("dask", "dask distributed") from None
             try:
-                client = distributed.Client(self.scheduler, timeout=10, set_as_default=False)
+                client = distributed.Client(self.scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
             except (OSError, ValueError) as error:
                 raise DigitsError(
                     f"there is no Dask scheduler at {self.scheduler} ({error or 'no answer'}): start one with "
@@ -90,6 +93,12 @@ class Place:
             register_ray()
             with joblib.parallel_config("ray", n_jobs=self.workers or -1):
                 yield
+
+
+def _deaf() -> None:
+    """A signal that a terminal sends to all its processes is for the caller to hear."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _missing(backend: str, packages: str) -> DigitsError:
@@ -197,8 +206,6 @@ def side_by_side(tasks: Sequence[Task], place: Place) -> list[str | None]:
     """What becomes of tasks that are worked on at the same time. Raises DigitsError where a worker is lost."""
     import joblib
 
-    # What this thread starts inherits its mask: Ctrl-C goes to all processes of a terminal, and the caller hears it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         with place.joined():
             return list(joblib.Parallel(batch_size=1)(joblib.delayed(advance)(task) for task in tasks))

@@ -6,6 +6,7 @@ it is a file in the sweep's: so it does not matter in which process, or on which
 trained.
 """
 
+import itertools
 import json
 import os
 import socket
@@ -34,6 +35,7 @@ from digits.version import source_digest
 
 FORMAT = 1  # of sweep.json
 FOLDER = "sweeps"  # under submissions/
+STOPPED = ("epoch", "difference", "standard_error")  # what sweep.json has of a configuration that was stopped
 LOOK_SECONDS = 0.5  # between two looks at what the runs have logged
 
 Stop = Callable[[], bool]
@@ -156,7 +158,12 @@ class Sweep:
                 raise DigitsError(f"{folder / 'sweep.json'} is of format {record['format']}: update digits")
             self.record = record
             self.entries = [
-                Entry(dict(one["settings"]), from_table(one["recipe"], folder.name), list(one["runs"]), one["stopped"])
+                Entry(
+                    dict(one["settings"]),
+                    from_table(one["recipe"], folder.name),
+                    [str(run) for run in one["runs"]],
+                    {key: float(one["stopped"][key]) for key in STOPPED} if one["stopped"] else None,
+                )
                 for one in record["configurations"]
             ]
             self.seeds = [int(seed) for seed in record["seeds"]]
@@ -201,7 +208,7 @@ class Sweep:
     @property
     def finished(self) -> bool:
         """Nothing is left to be trained."""
-        return not any(self._waiting(fraction) for fraction in (*self.halving, 1.0))
+        return not self._waiting(1.0)
 
     def train(self, data: Data, folder: Path, place: Place, stop: Stop) -> Iterator[News | Failure | Rung]:
         """Train what is not trained yet, and yield what is heard; `folder` is where workers find the data.
@@ -219,12 +226,19 @@ class Sweep:
         with self._lock():
             self._stop_file.unlink(missing_ok=True)
             for fraction in (*self.halving, 1.0):
+                if fraction < 1 and len(self._alive()) < 2:
+                    continue  # there is nobody to be compared with
                 waiting = self._waiting(fraction)
                 if waiting:
                     yield from self._advance(waiting, fraction, folder, place, stop)
                     if stop():
                         return
-                if fraction not in self.record["rungs"] and self._waiting(1.0):
+                    if left := self._waiting(fraction):
+                        raise DigitsError(
+                            f"a worker gave the run {left[0].folder.name} up, as if nobody were waiting for it: "
+                            "see that each machine of the cluster has a host name of its own"
+                        )
+                if fraction < 1 and fraction not in self.record["rungs"] and self._waiting(1.0):
                     yield self._halve(fraction)
             self._update(status="finished", finished=datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -317,7 +331,7 @@ class Sweep:
         for loser in losers:
             entry = self.entries[loser.number]
             epoch = rung(entry.recipe.train, fraction)
-            entry.stopped = {"epoch": epoch, "difference": loser.difference, "standard_error": loser.standard_error}
+            entry.stopped = dict(zip(STOPPED, (epoch, loser.difference, loser.standard_error), strict=True))
         self._update(configurations=[entry.record() for entry in self.entries], rungs=[*self.record["rungs"], fraction])
         return Rung(fraction, len(standings), losers)
 
@@ -339,9 +353,14 @@ class Sweep:
                 if not work.done():
                     self._stop_all()
         yield from self._look(waiting, fraction, heard, failed)
-        for error in work.result():
-            if error:
-                raise DigitsError(error)
+        try:
+            errors = [error for error in work.result() if error]
+        except DigitsError:
+            if stop():  # a process that had not yet learnt to be deaf to Ctrl-C is lost, and nothing else
+                return
+            raise
+        if errors:
+            raise DigitsError(errors[0])
 
     def _look(
         self, trials: list[Trial], fraction: float, heard: dict[Trial, int], failed: set[Trial]
@@ -415,7 +434,7 @@ def begin(
     train, dev = split.indices(data.labels)
     if split.full:
         raise DigitsError("a sweep compares by dev scores, so something must be held out: give --dev or --folds")
-    if not all(0 < low < high <= 1 for low, high in zip(halving, (*halving[1:], 1.0), strict=True)):
+    if not all(0 < low < high for low, high in itertools.pairwise([*halving, 1.0])):
         raise DigitsError(
             "the rungs of --halving are fractions of the epochs, ascending, as in 0.25,0.5; 0 is for none"
         )
@@ -488,24 +507,24 @@ def _what(record: dict[str, Any]) -> Any:
 
 
 def _create(submissions: Path, record: dict[str, Any]) -> Sweep:
-    """A new sweep's folder, whose name's time is in the names of its runs, and so no other sweep's."""
+    """A new sweep's folder, whose name's time is in the names of its runs."""
     make_folder(submissions / FOLDER)
+    here = _ledger(submissions)
     sample = "-sample" if record["data"]["kind"] == "sample" else ""
     while True:
         stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
         folder = submissions / FOLDER / f"{stamp}-{record['recipe']}{sample}"
-        with mendable(folder):
-            try:
-                folder.mkdir()
-                break
-            except FileExistsError:
-                time.sleep(0.1)
-    here = _ledger(submissions)
-    for entry in record["configurations"]:
-        name = entry["recipe"]["name"]
-        for seed in record["seeds"]:
-            run = {**record, "recipe": entry["recipe"], "seed": seed, "code": {"sha256": record["code"]}}
-            entry["runs"].append(here.get(_key(run), f"{stamp}-{name}-s{seed}{sample}"))
+        new: list[str] = []
+        for entry in record["configurations"]:
+            each = [{**record, **entry, "seed": seed, "code": {"sha256": record["code"]}} for seed in record["seeds"]]
+            own = [f"{stamp}-{entry['recipe']['name']}-s{seed}{sample}" for seed in record["seeds"]]
+            entry["runs"] = [here.get(_key(run), name) for run, name in zip(each, own, strict=True)]
+            new += set(entry["runs"]) & set(own)
+        if not folder.exists() and not any((submissions / name).exists() for name in new):
+            break
+        time.sleep(0.1)  # another's are of this second
+    with mendable(folder):
+        folder.mkdir()
     sweep = Sweep(folder, {**record, "id": folder.name})
     sweep._update()
     return sweep
