@@ -34,7 +34,8 @@ class Run:
 
     The record's keys: format, id, status ("training", "finished" or "failed"), created, finished, recipe (resolved),
     seed, split, data, code, machine, workers, parameters, scores, seconds, submission (its SHA-256 and rows),
-    submissions (those made of it on Kaggle), and sweep, where it is of one (the sweep's id and what it sets).
+    submissions (those made of it on Kaggle), for an ensemble members (seed, split, scores and times of each), and
+    for one of a sweep sweep (its id, and what it sets).
     """
 
     folder: Path
