@@ -74,7 +74,7 @@ figures: $(RUN_TIME) ## draw the README's figures into docs/
 	@$(VENV)/bin/python scripts/figures.py
 
 clean: ## remove .venv, caches and sample data; data and runs stay
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis data/sample submissions/*-sample
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis data/sample submissions/*-sample submissions/sweeps/*-sample
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf src/*.egg-info
 

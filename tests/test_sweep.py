@@ -160,7 +160,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_same_again_is_the_same_sweep_and_trains_nothing(
     folder: Path, sample_data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = swept(folder, sample_data, LEARNS, CRAWLS)
+    work, meanwhile = (swept(folder, sample_data, LEARNS, CRAWLS) for _ in range(2))
     train(work, sample_data)
     rows = work.rows()
     monkeypatch.setattr(sweep, "side_by_side", lambda *_: pytest.fail("it was trained"))
@@ -169,6 +169,9 @@ def test_the_same_again_is_the_same_sweep_and_trains_nothing(
     assert again.finished
     assert train(again, sample_data) == []
     assert again.rows() == rows
+    record = (work.folder / "sweep.json").read_bytes()
+    assert train(meanwhile, sample_data) == []  # as another process that has read it before
+    assert {**meanwhile.record, "finished": None} == {**json.loads(record), "finished": None}
     for other in (
         swept(folder, sample_data, LEARNS, CRAWLS, seeds=2),
         swept(folder, sample_data, LEARNS),

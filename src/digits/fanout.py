@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Literal
 
@@ -206,6 +207,10 @@ def side_by_side(tasks: Sequence[Task], place: Place) -> list[str | None]:
     """What becomes of tasks that are worked on at the same time. Raises DigitsError where a worker is lost."""
     import joblib
 
+    # What this thread starts inherits its mask, and so is deaf to Ctrl-C even before it ignores it. The tracker of
+    # resources is started first, as that would clear the mask.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         with place.joined():
             return list(joblib.Parallel(batch_size=1)(joblib.delayed(advance)(task) for task in tasks))

@@ -14,7 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -191,11 +191,11 @@ class Sweep:
     def varied(self) -> list[str]:
         """The keys that are not set to the same in all configurations."""
         first = self.entries[0].settings
-        return [key for key in first if any(entry.settings[key] != first[key] for entry in self.entries)]
+        return [key for key in first if any(entry.settings.get(key) != first[key] for entry in self.entries)]
 
     def label(self, number: int) -> str:
         """What tells a configuration from the others, in a line."""
-        return settings_text({key: self.entries[number].settings[key] for key in self.varied})
+        return settings_text({key: self.entries[number].settings.get(key) for key in self.varied})
 
     def trials(self) -> list[Trial]:
         """All of them."""
@@ -214,16 +214,12 @@ class Sweep:
         """Train what is not trained yet, and yield what is heard; `folder` is where workers find the data.
 
         When `stop()` is true each run saves its state and the iteration ends before its time; `finished` tells. Raises
-        DigitsError where another process is at the sweep, the data or the code is not that which it began with, or a
-        run can't be trained.
+        DigitsError as `check` does, and where another process is at the sweep or a run can't be trained.
         """
-        if self.record["data"]["sha256"] != data.sha256:
-            raise DigitsError(
-                f"the sweep {self.id} began with other data than this ({data.verdict}): point --data at it"
-            )
-        if self.record["code"] != source_digest():
-            raise DigitsError(f"the sweep {self.id} began with another version of the code: start it anew")
+        self.check(data)
         with self._lock():
+            now = _read(self.folder)  # another process may have been at it since
+            self.record, self.entries = now.record, now.entries
             self._stop_file.unlink(missing_ok=True)
             for fraction in (*self.halving, 1.0):
                 if fraction < 1 and len(self._alive()) < 2:
@@ -242,6 +238,15 @@ class Sweep:
                     yield self._halve(fraction)
             self._update(status="finished", finished=datetime.now(UTC).isoformat(timespec="seconds"))
 
+    def check(self, data: Data) -> None:
+        """Raise DigitsError unless the data and the code are those that the sweep began with."""
+        if self.record["data"]["sha256"] != data.sha256:
+            raise DigitsError(
+                f"the sweep {self.id} began with other data than this ({data.verdict}): point --data at it"
+            )
+        if self.record["code"] != source_digest():
+            raise DigitsError(f"the sweep {self.id} began with another version of the code: start it anew")
+
     def rows(self) -> list[Row]:
         """What came of each configuration, the best first; the stopped ones follow, and those that diverged."""
         order = ("diverged", "training", "stopped", "finished")
@@ -255,7 +260,7 @@ class Sweep:
         begun = [
             runs.read(folder) for run in entry.runs if (folder := self.submissions / run).joinpath("run.json").exists()
         ]
-        logs = [run.log() for run in begun]
+        logs = [_epochs(run) for run in begun]
         complete = len(begun) == len(entry.runs)
         failed = [run for run in begun if run.record["status"] == "failed"]
         last = min((log[-1]["epoch"] if log else 0 for log in logs), default=0) if complete else 0
@@ -290,10 +295,8 @@ class Sweep:
         score = runs.dev_score(run)
         if score and epoch == epochs:
             return score.accuracy
-        for line in run.log():
-            if line.get("epoch") == epoch and isinstance(line.get("dev_accuracy"), float):
-                return float(line["dev_accuracy"])
-        return score.accuracy if score else None
+        at = (float(line["dev_accuracy"]) for line in _epochs(run) if line["epoch"] == epoch)
+        return next(at, score.accuracy if score else None)
 
     def _waiting(self, fraction: float) -> list[Trial]:
         """The trials that are not trained so far and are to be."""
@@ -340,7 +343,10 @@ class Sweep:
     ) -> Iterator[News | Failure]:
         """Train trials up to a rung and yield what is heard of them."""
         tasks = [self._task(trial, fraction, folder) for trial in waiting]
-        heard = {trial: (run.log()[-1]["epoch"] if (run := trial.run()) and run.log() else 0) for trial in waiting}
+        heard = {
+            trial: max([line["epoch"] for line in _epochs(run)] if (run := trial.run()) else [], default=0)
+            for trial in waiting
+        }
         failed: set[Trial] = set()
         with ThreadPoolExecutor(1) as pool:
             work = pool.submit(side_by_side, tasks, place)
@@ -367,15 +373,14 @@ class Sweep:
     ) -> Iterator[News | Failure]:
         """What the files of trials say that was not heard yet."""
         for trial in trials:
-            run = trial.run()
-            if run is None or trial in failed:
-                continue
             train = self.entries[trial.number].recipe.train
-            for line in run.log():
+            until = rung(train, fraction)
+            if trial in failed or heard[trial] >= until or (run := trial.run()) is None:
+                continue
+            for line in _epochs(run):
                 if line["epoch"] > heard[trial]:
                     heard[trial] = epoch = line["epoch"]
-                    last = epoch >= rung(train, fraction)
-                    yield News(trial, epoch, train.epochs, line["dev_accuracy"], line["seconds"], last)
+                    yield News(trial, epoch, train.epochs, line["dev_accuracy"], line["seconds"], epoch >= until)
             if run.record["status"] == "failed":
                 failed.add(trial)
                 yield Failure(trial, str(run.record.get("reason")))
@@ -520,11 +525,11 @@ def _create(submissions: Path, record: dict[str, Any]) -> Sweep:
             own = [f"{stamp}-{entry['recipe']['name']}-s{seed}{sample}" for seed in record["seeds"]]
             entry["runs"] = [here.get(_key(run), name) for run, name in zip(each, own, strict=True)]
             new += set(entry["runs"]) & set(own)
-        if not folder.exists() and not any((submissions / name).exists() for name in new):
-            break
+        if not any((submissions / name).exists() for name in new):
+            with mendable(folder), suppress(FileExistsError):
+                folder.mkdir()
+                break
         time.sleep(0.1)  # another's are of this second
-    with mendable(folder):
-        folder.mkdir()
     sweep = Sweep(folder, {**record, "id": folder.name})
     sweep._update()
     return sweep
@@ -538,6 +543,12 @@ def _ledger(submissions: Path) -> dict[str, str]:
     for run in sorted(usable, key=lambda run: (order[run.status], len(run.log()))):
         found[_key(run.record)] = run.id
     return found
+
+
+def _epochs(run: Run) -> list[dict[str, Any]]:
+    """The lines of a run's log, each of an epoch."""
+    needed = {"epoch": int, "dev_accuracy": float, "seconds": float}
+    return [line for line in run.log() if all(isinstance(line.get(key), kind) for key, kind in needed.items())]
 
 
 def _usable(run: Run) -> bool:

@@ -121,6 +121,7 @@ def sweep(
         found = sweeps.begin(submissions, base.name, configurations, loaded, split, range(seeds), rungs)
     stop = Stop()
     if not found.finished or found.record["status"] != "finished":
+        found.check(loaded)
         announce(found, place, console)
         options = [
             *(("--data", data) if data != DATA else ()),
@@ -175,11 +176,7 @@ def announce(sweep: "Sweep", place: "Place", console: "Console") -> None:
     )
     if sweep.halving:
         when = " and ".join(f"{fraction:.0%}" for fraction in sweep.halving)
-        say(
-            console,
-            f"after {when} of the epochs those that are clearly losing are stopped: not in the better half, and more "
-            "than 2 standard errors of the difference behind the best",
-        )
+        say(console, f"configurations that are clearly losing after {when} of the epochs are stopped")
     if place.workers and left:
         first = sweep.entries[left[0].number].recipe
         epoch = outline.epoch_seconds(first, 1, record["train_images"], outline.GLANCE_SECONDS)
@@ -198,7 +195,7 @@ def report(sweep: "Sweep", console: "Console", as_json: bool) -> None:
         print(json.dumps(answer))
         return
     heads = (*keys, "seeds", "dev accuracy", "sd", "time", "trained")
-    cells = [(*(value_text(row.settings[key]) for key in keys), *result_cells(row)) for row in rows]
+    cells = [(*(value_text(row.settings.get(key)) for key in keys), *result_cells(row)) for row in rows]
     table(console, heads, cells, numbers=("seeds", "sd", "time"))
     if sweep.sample:
         say(console, "sample data: the scores say nothing about the competition")
