@@ -88,7 +88,8 @@ class Place:
             except ImportError:
                 raise _missing("ray", "ray") from None
             try:
-                ray.init(address=self.scheduler, ignore_reinit_error=True, log_to_driver=False)
+                if not ray.is_initialized():
+                    ray.init(address=self.scheduler, log_to_driver=False, logging_level="error")
             except ConnectionError as error:
                 raise DigitsError(f"there is no Ray cluster at {self.scheduler}: start one with `ray start`") from error
             register_ray()

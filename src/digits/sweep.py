@@ -217,7 +217,8 @@ class Sweep:
         DigitsError as `check` does, and where another process is at the sweep or a run can't be trained.
         """
         self.check(data)
-        with self._lock():
+        # One thread fans out all that there is: Ray, for one, is gone when the thread that began it ends.
+        with self._lock(), ThreadPoolExecutor(1) as thread:
             now = _read(self.folder)  # another process may have been at it since
             self.record, self.entries = now.record, now.entries
             self._stop_file.unlink(missing_ok=True)
@@ -226,7 +227,7 @@ class Sweep:
                     continue  # there is nobody to be compared with
                 waiting = self._waiting(fraction)
                 if waiting:
-                    yield from self._advance(waiting, fraction, folder, place, stop)
+                    yield from self._advance(waiting, fraction, folder, place, stop, thread)
                     if stop():
                         return
                     if left := self._waiting(fraction):
@@ -339,7 +340,13 @@ class Sweep:
         return Rung(fraction, len(standings), losers)
 
     def _advance(
-        self, waiting: list[Trial], fraction: float, folder: Path, place: Place, stop: Stop
+        self,
+        waiting: list[Trial],
+        fraction: float,
+        folder: Path,
+        place: Place,
+        stop: Stop,
+        thread: ThreadPoolExecutor,
     ) -> Iterator[News | Failure]:
         """Train trials up to a rung and yield what is heard of them."""
         tasks = [self._task(trial, fraction, folder) for trial in waiting]
@@ -348,16 +355,15 @@ class Sweep:
             for trial in waiting
         }
         failed: set[Trial] = set()
-        with ThreadPoolExecutor(1) as pool:
-            work = pool.submit(side_by_side, tasks, place)
-            try:
-                while wait([work], LOOK_SECONDS).not_done:
-                    yield from self._look(waiting, fraction, heard, failed)
-                    if stop():
-                        self._stop_all()
-            finally:
-                if not work.done():
+        work = thread.submit(side_by_side, tasks, place)
+        try:
+            while wait([work], LOOK_SECONDS).not_done:
+                yield from self._look(waiting, fraction, heard, failed)
+                if stop():
                     self._stop_all()
+        finally:
+            if not work.done():
+                self._stop_all()
         yield from self._look(waiting, fraction, heard, failed)
         try:
             errors = [error for error in work.result() if error]
