@@ -182,7 +182,7 @@ def announce(sweep: "Sweep", place: "Place", console: "Console") -> None:
         epoch = outline.epoch_seconds(first, 1, record["train_images"], outline.GLANCE_SECONDS)
         epochs = sum(sweep.entries[trial.number].recipe.train.epochs for trial in left)
         most = seconds_text(epoch * epochs / min(place.workers, len(left)))
-        say(console, f"expected training time: {most} at most, from a look at some steps")
+        say(console, f"expected training time: about {most} if none is stopped, from a look at some steps of the first")
 
 
 def report(sweep: "Sweep", console: "Console", as_json: bool) -> None:
