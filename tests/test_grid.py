@@ -1,5 +1,6 @@
 """What a sweep tries: settings as they are typed, all combinations of them or some at random, and their recipes."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,28 @@ from digits import grid, recipe
 from digits.errors import DigitsError
 from digits.grid import Range
 
-MLP = recipe.load("mlp")
+BASE = """
+network = [
+    { layer = "flatten" },
+    { layer = "dense", units = 800 },
+    { layer = "relu" },
+    { layer = "dropout", rate = 0.1 },
+    { layer = "dense", units = 800 },
+    { layer = "relu" },
+    { layer = "dropout", rate = 0.1 },
+    { layer = "dense", units = 10 },
+]
+[optimizer]
+name = "adamw"
+lr = 2e-3
+weight_decay = 0.05
+[schedule]
+name = "one-cycle"
+warmup = 0.2
+[augment]
+rotate = 8
+"""
+MLP = recipe.from_table({**tomllib.loads(BASE), "name": "mlp"}, "mlp")
 RESIDUAL = recipe.from_table(
     {
         "name": "blocks",
@@ -144,8 +166,9 @@ def test_what_is_drawn_is_within_its_range(low: float, high: float, log: bool, a
 
 
 def test_a_configuration_is_what_a_file_of_the_same_settings_would_be(tmp_path: Path) -> None:
+    (tmp_path / "mlp.toml").write_text(BASE)
     (tmp_path / "file.toml").write_text(
-        'extends = "mlp"\n[optimizer]\nname = "sgd"\nlr = 0.1\n[augment]\nrotate = 5\n[schedule]\nwarmup = 0.1\n'
+        'extends = "mlp.toml"\n[optimizer]\nname = "sgd"\nlr = 0.1\n[augment]\nrotate = 5\n[schedule]\nwarmup = 0.1\n'
     )
     from_file = recipe.load(str(tmp_path / "file.toml"))
     settings = {"optimizer.name": "sgd", "optimizer.lr": 0.1, "augment.rotate": 5, "schedule.warmup": 0.1}
@@ -153,7 +176,7 @@ def test_a_configuration_is_what_a_file_of_the_same_settings_would_be(tmp_path: 
     assert grid.identity(configured.resolved()) == grid.identity(from_file.resolved())
     assert configured.schedule.name == MLP.schedule.name
     assert configured.name == "mlp-name-sgd-lr-0.1-rotate-5-warmup-0.1"
-    assert recipe.load("mlp") == MLP  # the base stays as it is
+    assert recipe.load(str(tmp_path / "mlp.toml")) == MLP  # the base stays as it is
 
 
 def test_without_settings_it_is_the_recipe_itself() -> None:

@@ -93,7 +93,7 @@ def sweep(
     submissions: Submissions = SUBMISSIONS,
     as_json: Json = False,
 ) -> None:
-    """Train a recipe with several settings and seeds, and compare them.
+    """Compare settings of a recipe by training them.
 
     Each run is one like any other. Configurations that are clearly losing are stopped early. Ctrl-C stops it, and the
     same command, or --resume, goes on; what is trained already, in a sweep or not, is not trained again.
@@ -182,7 +182,8 @@ def announce(sweep: "Sweep", place: "Place", console: "Console") -> None:
         epoch = outline.epoch_seconds(first, 1, record["train_images"], outline.GLANCE_SECONDS)
         epochs = sum(sweep.entries[trial.number].recipe.train.epochs for trial in left)
         most = seconds_text(epoch * epochs / min(place.workers, len(left)))
-        say(console, f"expected training time: about {most} if none is stopped, from a look at some steps of the first")
+        unless = " if none is stopped" if sweep.halving else ""
+        say(console, f"expected training time: about {most}{unless}, from a look at some steps of the first")
 
 
 def report(sweep: "Sweep", console: "Console", as_json: bool) -> None:
