@@ -12,6 +12,7 @@ from typing import Any
 
 from digits.errors import DigitsError
 from digits.files import make_folder, mendable, write_json, write_whole
+from digits.split import Split
 from digits.stats import Score
 
 FORMAT = 1  # of run.json; a newer one is not understood
@@ -259,3 +260,11 @@ def dev_score(run: Run) -> Score | None:
     """The run's dev score, None where it has none (yet)."""
     table = (run.record.get("scores") or {}).get("dev")
     return Score(table["correct"], table["images"]) if table else None
+
+
+def split_text(run: Run) -> str:
+    """In words, which images the run held out."""
+    try:
+        return str(Split(**run.record["split"]))
+    except (TypeError, DigitsError):
+        return "those that all its members held out" if "blend" in run.record["recipe"] else "a split that is none"
