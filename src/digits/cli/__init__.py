@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from digits import __version__
-from digits.cli import data, kaggle, recipe, show, train
+from digits.cli import data, kaggle, recipe, report, show, train
 from digits.errors import DigitsError
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ for command in (
     kaggle.leaderboard,
     train.predict,
     show.show,
+    report.report,
     train.demo,
 ):
     app.command()(command)

@@ -1,40 +1,285 @@
 """The runs as one HTML file that needs nothing but a browser: the leaderboard, each run, any two of them compared.
 
-page.html, style.css and page.js are the page; this puts them into one file with what they show, as JSON. What is
+page.html, style.css and page.js are the page; here they are put into one file with what they show, as JSON. What is
 reckoned is reckoned here, the page only draws it.
 """
 
 import base64
-import html
-import io
+import hashlib
 import json
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import resources
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from digits import __version__, outline, runs
-from digits.data import Data
-from digits.diagnosis import calibration, confusion, doubted, margins, mistakes
-from digits.errors import DigitsError
+from digits import __version__, leaderboard
+from digits.comparison import compare_held_out
+from digits.data import TRAIN, Data
 from digits.files import make_folder, write_text
-from digits.nn import Array, CheckpointError, read_arrays
-from digits.recipe import CLASSES, from_table
-from digits.runs import Run, dev_score
-from digits.stats import Score
-from digits.submit import SCORED_IMAGES, gap
+from digits.heldout import HeldOut
+from digits.report.content import Telling, number, part, pooled, score_table
+from digits.report.pictures import COLUMNS, Pictures
+from digits.runs import Broken, Run, dev_score
+from digits.stats import mcnemar, paired_difference
+from digits.submit import SCORED_IMAGES
 
 LARGEST = 5_000_000  # bytes of the file
-GALLERY = 40  # mistakes of a run that are shown
-DOUBTS = 24  # labels that are shown as in doubt, of a run
-POINTS = 60  # of a learning curve
-PICTURES = 2_400  # images, of all runs together
-LISTED = 60_000  # mistakes, of all runs together, that comparisons can name
-SPRITE_COLUMNS = 50
-TABLES = ("train", "optimizer", "schedule", "average", "loss", "augment", "predict", "ensemble")
+TOLD = 400  # runs that are shown in full, the best
+PICTURES = 4_000  # images, of all runs together
+LISTED = 60_000  # mistakes, of all runs together, for comparisons
+VERDICTS = 300  # pairs of counts that are put into words
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was written: where, how many runs it lists and how many of them in full, and of how many bytes.
+
+    `remarks` is what a reader should know of what is missing, in sentences.
+    """
+
+    path: Path
+    runs: int
+    told: int
+    bytes: int
+    remarks: tuple[str, ...]
+
+
+def write(
+    path: Path, ledger: Sequence[Run], broken: Sequence[Broken], submissions: Path, data: Data | None, remark: str = ""
+) -> Report:
+    """Write the report of runs, and of folders that hold none which can be read, to a file.
+
+    `data` is what pictures of images are taken from; where there is none, `remark` says why. Raises DigitsError if the
+    file can't be written.
+    """
+    known = {run.id: run for run in ledger}
+    rows = [_row(row, known.get(row.run) if row.recipe else None) for row in _ranked(ledger, submissions)]
+    rows = [{**row, "rank": rank} for rank, row in enumerate(rows, 1)]
+    best = [Telling(known[row["run"]]) for row in rows if not row["stranger"]][:TOLD]
+    unreadable = [{**_row(_unread(one), None), "rank": None, "stranger": False, "problem": one.problem.replace(f"{one.folder}{os.sep}", "")} for one in broken]
+    text, count = "", len(best)
+    while not text or (len(text) > LARGEST and count):
+        count = count if not text else count * 2 // 3
+        remarks = _remarks(best[:count], len(known), data, remark)
+        text = _page([*rows, *unreadable], best[:count], data, remarks)
+    make_folder(path.parent)
+    write_text(path, text)
+    return Report(path, len(rows) + len(unreadable), count, len(text), tuple(remarks))
+
+
+def _ranked(ledger: Sequence[Run], submissions: Path) -> list[leaderboard.Row]:
+    """The leaderboard; runs of sample data, which it leaves out, after the others."""
+    sample = [run for run in ledger if run.sample]
+    sample.sort(key=lambda run: score.accuracy if (score := dev_score(run)) else -1.0, reverse=True)
+    last = [leaderboard.Row(run.id, run.record["recipe"]["name"], run.record["seed"], run.record["created"], run.status, dev_score(run), None) for run in sample]
+    return [*leaderboard.rows(ledger, submissions), *last]
+
+
+def _row(row: leaderboard.Row, run: Run | None) -> dict[str, Any]:
+    """A line of the table; without a run, that of a submission which belongs to none."""
+    record = run.record if run else {}
+    commit = part(record.get("code"), "commit").get("commit")
+    notes = [str(note["text"]) for note in record.get("notes", [])]
+    dev = {"correct": row.dev.correct, "images": row.dev.images} if row.dev else None
+    return {
+        "run": row.run,
+        "recipe": row.recipe,
+        "seed": row.seed,
+        "date": row.date,
+        "status": row.status,
+        "dev": score_table(dev),
+        "public": row.public_score,
+        "gap": {
+            "value": row.gap.value,
+            "error": row.gap.standard_error,
+            "text": str(row.gap),
+            "surprise": abs(row.gap.value) > 2 * row.gap.standard_error,
+        }
+        if row.gap
+        else None,
+        "seconds": number(part(record.get("seconds"), "train").get("train")),
+        "commit": str(commit)[:7] if commit else None,
+        "description": str(record["recipe"].get("description") or "") if run else "",
+        "note": " · ".join(notes),
+        "sample": bool(run and run.sample),
+        "stranger": run is None,
+        "problem": None,
+        "submissions": [
+            {
+                "date": str(entry.get("date", "")),
+                "public": number(entry.get("public_score")),
+                "status": str(entry.get("status", "")),
+                "message": str(entry.get("message", "")),
+            }
+            for entry in record.get("submissions", [])
+        ],
+    }
+
+
+def _unread(broken: Broken) -> leaderboard.Row:
+    return leaderboard.Row(broken.id, None, None, "", "", None, None)
+
+
+def _remarks(told: Sequence[Telling], runs: int, data: Data | None, remark: str) -> list[str]:
+    """What a reader should know of what is not shown."""
+    found = [remark] if remark else []
+    others = sum(one.judged is not None and not _of(one, data) for one in told) if data else 0
+    if others:
+        found.append(
+            f"{others} of the runs {'was' if others == 1 else 'were'} made with another {TRAIN.file} than the one at "
+            "hand, so their images are not shown."
+        )
+    if len(told) < runs:
+        found.append(
+            f"The best {len(told):,} of {runs:,} runs are shown in full, so that this file stays below "
+            f"{LARGEST // 1_000_000} MB; `digits report --runs` takes those that you name."
+        )
+    if told and all(one.run.sample for one in told):
+        found.append("These runs are on sample data: their scores say nothing about the competition.")
+    return found
+
+
+def _of(told: Telling, data: Data) -> bool:
+    """The run was trained on this very train.csv."""
+    return bool(told.run.record["data"]["sha256"].get(TRAIN.file) == data.sha256[TRAIN.file])
+
+
+def _page(rows: list[dict[str, Any]], told: Sequence[Telling], data: Data | None, remarks: list[str]) -> str:
+    """The HTML file's text, all of it ASCII."""
+    runs = {one.run.id: {**one.table, "listed": None} for one in told}
+    room = LISTED
+    for one in told:
+        if "judged" in one.table and one.table["judged"]["wrong"] <= room:
+            room -= one.table["judged"]["wrong"]
+            runs[one.run.id]["listed"] = one.listed()
+    source = data.sha256[TRAIN.file] if data else next((sha for one in told if (sha := _train_sha256(one))), None)
+    doubts = pooled([one.judged for one in told if one.judged and _train_sha256(one) == source])
+    pictures = _pictures([one for one in told if data and _of(one, data)], runs, doubts, data) if data else None
+    content = {
+        "summary": _summary(rows),
+        "remarks": remarks,
+        "notice": remarks[0] if remarks and not data else "",
+        "rows": [{**row, "told": row["run"] in runs and not row["stranger"] and not row["problem"]} for row in rows],
+        "runs": runs,
+        "pairs": _pairs([one for one in told if runs[one.run.id]["listed"]]),
+        "labels": doubts,
+        "plot": _plot(rows),
+        "pictures": {"columns": COLUMNS, "rows": pictures.rows} if pictures else None,
+        "foot": f"Written by digits {__version__} on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC. This file loads nothing "
+        "from anywhere.",
+    }
+    files = resources.files(__name__)
+    script = (files / "page.js").read_text(encoding="utf-8").strip()
+    script = "\n" + "".join(one if ord(one) < 128 else f"\\u{ord(one):04x}" for one in script) + "\n"
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    sheet = f'.tile {{ background-image: url("{pictures.uri()}"); background-size: {100 * COLUMNS}%; }}' if pictures else ""
+    parts = {
+        "STYLE": (files / "style.css").read_text(encoding="utf-8").strip(),
+        "SPRITE": sheet,
+        "SCRIPT_HASH": digest,
+        "CONTENT": embedded(content),
+        "SCRIPT": script,
+    }
+    pieces = re.split(r"@([A-Z_]+)@", (files / "page.html").read_text(encoding="utf-8"))
+    return "".join(parts[piece] if at % 2 else piece for at, piece in enumerate(pieces))
+
+
+def embedded(value: Any) -> str:
+    """JSON that can stand in a script element: whatever a text says, it ends neither the element nor the JSON."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _train_sha256(told: Telling) -> str | None:
+    return told.run.record["data"]["sha256"].get(TRAIN.file) if told.judged else None
+
+
+def _pictures(
+    told: Sequence[Telling], runs: dict[str, dict[str, Any]], doubts: dict[str, Any] | None, data: Data
+) -> Pictures:
+    """The images that are shown: of galleries first, then those that comparisons may show."""
+    pictures = Pictures(data.images, PICTURES)
+    if doubts:
+        pictures.add(card[0] for card in doubts["cards"])
+    for kind in ("mistakes", "doubts"):
+        for one in told:
+            pictures.add(card[0] for card in one.table.get(kind, []))
+    for one in told:
+        if one.judged and runs[one.run.id]["listed"]:
+            pictures.add(one.judged.rows[~one.judged.right].tolist())
+    return pictures
+
+
+def _pairs(told: Sequence[Telling]) -> dict[str, list[Any]]:
+    """What it says that of two runs, on so many images, one alone has so many right and the other alone so many.
+
+    The keys are "fewer more images"; the values the difference in favour of the one with more, the ends of its 95 %
+    interval, McNemar's p-value, and a verdict, as far as there is time for one, on "@better" and "@other".
+    """
+    groups: dict[str, list[HeldOut]] = {}
+    for one in told:
+        if one.judged:
+            groups.setdefault(one.table["judged"]["key"], []).append(one.judged)
+    pairs: dict[str, list[Any]] = {}
+    for group in groups.values():
+        wrong = np.array([~one.right for one in group], np.float32)
+        both = np.rint(wrong @ wrong.T).astype(int)
+        images = wrong.shape[1]
+        for a, b in combinations(range(len(group)), 2):
+            only_a, only_b = int(both[b, b] - both[a, b]), int(both[a, a] - both[a, b])
+            if only_a > only_b:
+                a, b, only_a, only_b = b, a, only_b, only_a
+            key = f"{only_a} {only_b} {images}"
+            if key not in pairs:
+                verdict = _verdict(group[a], group[b]) if len(pairs) < VERDICTS else ""
+                difference = paired_difference(only_a, only_b, images)
+                values = (difference.value, difference.low, difference.high, mcnemar(only_a, only_b))
+                pairs[key] = [*(float(f"{value:.5g}") for value in values), verdict]
+    return pairs
+
+
+def _verdict(other: HeldOut, better: HeldOut) -> str:
+    """What `digits compare` says of two runs, under names that the page puts others for."""
+    named = [replace(one, run=Run(Path(name), one.run.record)) for one, name in ((other, "@other"), (better, "@better"))]
+    return compare_held_out(*named).verdict
+
+
+def _plot(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The runs with both scores, and how many images they are judged on, most usually, which the band is drawn for."""
+    both = [row for row in rows if row["gap"]]
+    counts = Counter(row["dev"]["images"] for row in both)
+    return {
+        "points": [
+            {
+                "run": row["run"],
+                "dev": row["dev"]["accuracy"],
+                "devError": row["dev"]["error"],
+                "public": row["public"],
+                "gap": row["gap"]["text"],
+                "surprise": row["gap"]["surprise"],
+            }
+            for row in both
+        ],
+        "images": counts.most_common(1)[0][0] if counts else None,
+        "scored": SCORED_IMAGES,
+    }
+
+
+def _summary(rows: Sequence[dict[str, Any]]) -> str:
+    """The best there is, in a sentence or two."""
+    dev = max((row for row in rows if row["dev"]), key=lambda row: row["dev"]["accuracy"], default=None)
+    public = max((row for row in rows if row["public"] is not None), key=lambda row: row["public"], default=None)
+    found = []
+    if dev:
+        found.append(f"The best dev score is {dev['dev']['text']}, of {dev['run']}.")
+    if public:
+        found.append(f"The best public score is {public['public']:.5f}, of {public['run']}.")
+    return " ".join(found) or "No run has a score yet."

@@ -3,7 +3,7 @@
 
 const content = JSON.parse(document.getElementById("content").textContent);
 const main = document.getElementById("main");
-const rowOf = new Map(content.rows.map((row) => [row.run, row]));
+const rowOf = new Map(content.rows.filter((row) => !row.stranger).map((row) => [row.run, row]));
 const told = content.runs;
 
 // --- making elements
@@ -22,7 +22,10 @@ const h = (tag, attributes, ...children) => fill(document.createElement(tag), at
 const s = (tag, attributes, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
-const percent = (value, digits = 2) => (100 * value).toFixed(digits) + " %";
+// A text whose parts between backticks are code.
+const coded = (text) => text.split("`").map((piece, at) => (at % 2 ? h("code", {}, piece) : piece));
+
+const percent = (value, digits = 2) => (100 * value).toFixed(digits) + "%";
 const points = (value) => (value < 0 ? "−" : "+") + Math.abs(100 * value).toFixed(2);
 const count = (value) => Math.round(value).toLocaleString("en");
 const many = (value, one, more = one + "s") => `${count(value)} ${value === 1 ? one : more}`;
@@ -71,12 +74,16 @@ function ticks(low, high, wanted) {
   return found;
 }
 function logTicks(low, high) {
-  const all = [];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++)
-    for (const one of [1, 2, 5]) all.push(one * 10 ** power);
-  const inside = all.filter((value) => value >= low * 0.999 && value <= high * 1.001);
-  return inside.length > 7 ? inside.filter((value) => /^1(e|$)/.test(value.toExponential().replace("1e", "1e"))) : inside;
+  const inside = (steps) => {
+    const found = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++)
+      for (const step of steps) found.push(step * 10 ** power);
+    return found.filter((value) => value >= low * 0.999 && value <= high * 1.001);
+  };
+  const all = [[1], [1, 2, 5], [1, 1.5, 2, 3, 4, 5, 6, 8]].map(inside);
+  return all[1].length > 7 ? all[0] : all[1].length < 3 ? all[2] : all[1];
 }
+const short = (value) => Number(value.toPrecision(3)).toString();
 const plain = (value) => Number(value.toPrecision(6)).toString();
 
 function xAxis(svg, scale, values, y, title, width, format = plain) {
@@ -128,23 +135,21 @@ function lines(title, unit, curves) {
         ends[1].y = middle + 7.5;
       }
       for (const end of ends)
-        svg.append(s("text", { class: "name", x: right + 7, y: end.y + 4, css: { fill: end.colour } }, `${end.curve.name} ${plain(end.curve.y[end.curve.y.length - 1])}`));
+        svg.append(s("text", { class: "name", x: right + 7, y: end.y + 4, css: { fill: end.colour } }, `${end.curve.name} ${short(end.curve.y[end.curve.y.length - 1])}`));
     }
   });
 }
 
 function reliability(told) {
-  const { bins, error, confidence } = told.calibration;
-  const images = bins.reduce((sum, bin) => sum + bin[0], 0);
-  const accuracy = bins.reduce((sum, bin) => sum + bin[0] * bin[2], 0) / images;
+  const { bins, error, confidence, accuracy } = told.calibration;
+  const { images } = told.judged;
   const way = Math.abs(confidence - accuracy) < 0.005 ? "about as sure as it is right" : confidence < accuracy ? "less sure than it is right" : "surer than it is right";
-  return h("div", {},
-    h("p", {}, `On average the run is ${percent(confidence, 1)} sure and right ${percent(accuracy, 1)} of the time: ${way}. The expected calibration error is ${(100 * error).toFixed(2)} points.`),
+  return h("div", { class: "pair" },
     chart(
       `Reliability diagram: accuracy against confidence in ${bins.length} bins, expected calibration error ${(100 * error).toFixed(2)} points`,
       280,
       (svg, width, height) => {
-        const left = 44, bottom = height - 40, top = 26, right = Math.min(width - 8, left + 420);
+        const left = 44, bottom = height - 40, top = 26, right = width - 12;
         const x = linear(0, 100, left, right), y = linear(0, 100, bottom, top);
         yAxis(svg, y, [0, 25, 50, 75, 100], left, right, "accuracy, %");
         xAxis(svg, x, [0, 25, 50, 75, 100], bottom, "confidence, %", right);
@@ -152,17 +157,17 @@ function reliability(told) {
           s("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }),
           s("line", { class: "axis", x1: x(0), y1: y(0), x2: x(100), y2: y(100), "stroke-dasharray": "4 4" }),
         );
-        for (const [images_, sure, right_] of bins) {
+        for (const [inside, sure, hits] of bins)
           svg.append(
-            s("line", { x1: x(100 * sure), x2: x(100 * sure), y1: y(100 * sure), y2: y(100 * right_), css: { stroke: "var(--red)", "stroke-width": 2 } }),
-            s("circle", { cx: x(100 * sure), cy: y(100 * right_), r: 3 + 7 * Math.sqrt(images_ / images), css: { fill: "var(--blue)", "fill-opacity": 0.75, stroke: "var(--paper)" } }),
+            s("line", { x1: x(100 * sure), x2: x(100 * sure), y1: y(100 * sure), y2: y(100 * hits), css: { stroke: "var(--red)", "stroke-width": 1.5 } }),
+            s("circle", { cx: x(100 * sure), cy: y(100 * hits), r: 3 + 7 * Math.sqrt(inside / images), css: { fill: "var(--blue)", "fill-opacity": 0.75, stroke: "var(--paper)" } }, s("title", {}, `${many(inside, "image")}: ${percent(sure, 1)} sure, ${percent(hits, 1)} right`)),
           );
-        }
       },
-      "A dot is the images whose confidence is in one of 15 equal intervals, as large as they are many; on the dashed line, confidence is accuracy. After Guo et al. 2017, ",
-      "“On calibration of modern neural networks”, arXiv 1706.04599.",
     ),
-    numbers("The bins as a table", ["confidence", "accuracy", "images"], bins.map((bin) => [percent(bin[1], 1), percent(bin[2], 1), count(bin[0])])),
+    h("div", {},
+      h("p", {}, `On average the run is ${percent(confidence, 1)} sure and right ${percent(accuracy, 1)} of the time: ${way}. The expected calibration error is ${(100 * error).toFixed(2)} points.`),
+      h("p", { class: "soft small" }, "A dot is the images whose confidence, the probability of the digit predicted, is in one of 15 equal intervals; its area grows with their number. On the dashed line confidence is accuracy; the red lines are how far off it is (Guo et al. 2017, “On calibration of modern neural networks”, arXiv 1706.04599)."),
+      numbers("The bins as a table", ["confidence", "accuracy", "images"], bins.map((bin) => [percent(bin[1], 1), percent(bin[2], 1), count(bin[0])]))),
   );
 }
 
@@ -177,13 +182,11 @@ function surprisePlot() {
   const spread = (value, n) => Math.sqrt(Math.max(value * (1 - value), 0) / n);
   const section = h("section", {}, h("h2", {}, "Dev against public score"));
   if (!all.length) {
-    section.append(h("p", { class: "soft" }, "No run here has both a dev score and a public one yet. `digits submit` gets one, `digits leaderboard --sync` reads those that Kaggle has."));
+    section.append(h("p", { class: "soft" }, coded("No run here has both a dev score and a public one yet: `digits submit` gets one, and `digits leaderboard --sync` reads those that Kaggle has.")));
     return section;
   }
   const odd = all.filter((point) => point.surprise);
-  section.append(
-    h("p", { class: "soft" }, `On the line the public score is the dev score. The band is what chance alone does to it, ± 2 standard errors of the difference with ${count(images)} dev images and ${count(scored)} scored ones; `,
-      odd.length ? `${many(odd.length, "run")} of ${all.length} ${odd.length === 1 ? "is" : "are"} further off than that.` : `${all.length === 1 ? "the one run is" : `all ${all.length} runs are`} within what chance does to them.`),
+  section.append(h("div", { class: "pair wide-left" },
     chart(`Dev accuracy against public score of ${many(all.length, "run")}, ${odd.length} of them outside the band of no surprise`, 340, (svg, width, height) => {
       const left = 54, right = width - 10, top = 26, bottom = height - 42;
       const values = all.flatMap((point) => [point.dev - point.devError, point.dev + point.devError, point.public]);
@@ -215,9 +218,12 @@ function surprisePlot() {
             : s("circle", { cx: x(point.dev), cy: y(point.public), r: 4.5, css: { fill: colour } }));
         svg.append(link);
       }
-    }, "Whiskers are ± 1 standard error of the dev accuracy; a diamond is a run whose gap is more than 2 standard errors of its own. A public score far below the line says that the dev split was tuned to, far above it that test labels were known."),
-    numbers("The runs as a table", ["run", "dev", "public", "gap"], all.map((point) => [point.run, percent(point.dev), percent(point.public, 3), point.gap])),
-  );
+    }),
+    h("div", {},
+      h("p", {}, `On the line the public score is the dev score. The band is what chance alone does to it, ± 2 standard errors of the difference with ${count(images)} dev images and ${count(scored)} scored ones; `,
+      odd.length ? `${many(odd.length, "run")} of ${all.length} ${odd.length === 1 ? "is" : "are"} further off than that.` : `${all.length === 1 ? "the one run is" : `all ${all.length} runs are`} within what chance does to them.`),
+      h("p", { class: "soft small" }, "Whiskers are ± 1 standard error of the dev accuracy; a diamond is a run whose gap is more than 2 standard errors of its own. A public score far below the line says that the dev split was tuned to, far above it that test labels were known."),
+      numbers("The runs as a table", ["run", "dev", "public", "gap"], all.map((point) => [point.run, percent(point.dev), percent(point.public, 3), point.gap])))));
   return section;
 }
 
@@ -231,14 +237,13 @@ function tile(row, label) {
   return h("div", { class: "tile", role: "img", "aria-label": label, css: { "background-position": `${-84 * (place % columns)}px ${-84 * Math.floor(place / columns)}px` } });
 }
 function ten(label, predicted, thousandths) {
-  const svg = s("svg", { class: "ten", viewBox: "0 0 100 36", preserveAspectRatio: "none", role: "img", "aria-label": "probabilities: " + thousandths.map((p, k) => `${k} ${(p / 10).toFixed(1)} %`).join(", ") });
-  const digits = h("div", { class: "ten-names", "aria-hidden": "true" });
+  const svg = s("svg", { class: "ten", viewBox: "0 0 100 36", preserveAspectRatio: "none", role: "img", "aria-label": "probabilities: " + thousandths.map((p, k) => `${k} ${(p / 10).toFixed(1)}%`).join(", ") });
   thousandths.forEach((p, k) => {
     const tall = Math.max((p / 1000) * 34, p > 0 ? 0.8 : 0);
     svg.append(s("rect", { x: k * 10 + 1.5, y: 0, width: 7, height: 36, css: { fill: "var(--line)", opacity: 0.55 } }),
-      s("rect", { x: k * 10 + 1.5, y: 36 - tall, width: 7, height: tall, css: { fill: k === label ? "var(--blue)" : k === predicted ? "var(--red)" : "var(--soft)" } }, s("title", {}, `${k}: ${(p / 10).toFixed(1)} %`)));
+      s("rect", { x: k * 10 + 1.5, y: 36 - tall, width: 7, height: tall, css: { fill: k === label ? "var(--blue)" : k === predicted ? "var(--red)" : "var(--soft)" } }, s("title", {}, `${k}: ${(p / 10).toFixed(1)}%`)));
   });
-  return [svg, digits];
+  return svg;
 }
 function best(thousandths) {
   return thousandths.indexOf(Math.max(...thousandths));
@@ -248,13 +253,14 @@ function card([row, label, thousandths, against, asked]) {
   const sure = (thousandths[predicted] / 10).toFixed(0), own = (thousandths[label] / 10).toFixed(0);
   return h("li", {},
     tile(row, `image in row ${row} of train.csv, labelled ${label}, predicted ${predicted}`),
-    h("div", { class: "said" }, h("span", { class: predicted === label ? "" : "wrong" }, h("b", {}, predicted), ` ${sure} %`), h("span", { class: "right" }, "label ", h("b", {}, label), ` ${own} %`)),
+    said(["predicted", predicted, `${sure}%`, predicted === label ? null : "wrong"], ["label", label, `${own}%`, "right"]),
     ten(label, predicted, thousandths),
-    h("div", { class: "where" }, `#${row}`, asked ? ` · ${against} of ${many(asked, "run")} against` : ""));
+    h("div", { class: "where" }, `#${row}`, asked ? ` · ${against} of ${many(asked, "run")}` : ""));
 }
+const said = (...rows) => h("table", { class: "said" }, h("tbody", {}, rows.map(([name, digit, sure, kind]) => h("tr", { class: kind }, h("th", { scope: "row" }, name), h("td", {}, h("b", {}, digit)), h("td", { class: "number" }, sure)))));
 const gallery = (cards) => h("ul", { class: "gallery" }, cards);
-const key = () => h("p", { class: "soft small" }, "Bars are the probabilities of 0 to 9: ", h("span", { class: "key-a" }, "blue the label"), ", ", h("span", { class: "key-b" }, "red the prediction"), ". # is the row of train.csv, from 0: `digits show RUN --index` shows it.");
-const noPictures = () => (content.pictures ? null : h("p", { class: "notice" }, content.notice));
+const key = () => h("p", { class: "soft small" }, "Bars are the probabilities of 0 to 9: ", h("span", { class: "key-a" }, "blue the label"), ", ", h("span", { class: "key-b" }, "red the prediction"), coded(". # is the row of train.csv, from 0: `digits show RUN --index` shows it."));
+const noPictures = () => (content.pictures ? null : h("p", { class: "notice" }, coded(content.notice)));
 
 // --- the leaderboard
 
@@ -309,25 +315,36 @@ function whisker(row, scale) {
 }
 
 function cells(row, scale, choose) {
-  const dash = h("span", { class: "none" }, "–");
+  const dash = () => h("span", { class: "none" }, "–");
   const named = (name, extra, ...children) => h("td", { "data-name": name, class: extra }, ...children);
   const id = row.told ? h("a", { href: address("run", row.run) }, row.run) : row.run;
   const badge = row.problem ? h("span", { class: "badge bad" }, "can’t be read") : row.stranger ? h("span", { class: "badge" }, "no run here") : row.status !== "finished" ? h("span", { class: "badge" + (row.status === "failed" ? " bad" : "") }, row.status) : row.sample ? h("span", { class: "badge" }, "sample data") : null;
   const box = row.told && h("input", { type: "checkbox", "aria-label": `Choose ${row.run} for a comparison`, checked: board.chosen.includes(row.run), onchange: (event) => choose(row.run, event.target) });
+  if (row.problem) return [h("td", { class: "pick" }), h("td", { class: "rank" }), h("td", { class: "run", colspan: 10 }, id, " ", badge)];
   return [
     h("td", { class: "pick" }, box),
-    h("td", { class: "number rank soft-number" }, row.problem ? "" : row.rank),
-    h("td", { class: "run" }, id, badge && [" ", badge], row.problem && h("span", { class: "under bad" }, row.problem), row.trouble ? h("span", { class: "under bad" }, row.trouble) : null, row.note && h("span", { class: "under" }, row.note)),
-    named("Recipe", row.recipe ? "" : "empty", row.recipe || dash),
-    named("Seed", "number" + (row.seed === null ? " empty" : ""), row.seed === null ? dash : row.seed),
-    named("Dev accuracy", "number" + (row.dev ? "" : " empty"), row.dev ? [percent(row.dev.accuracy), h("span", { class: "soft-number" }, ` ± ${(100 * row.dev.error).toFixed(2)}`)] : dash),
+    h("td", { class: "number rank soft-number" }, row.rank),
+    h("td", { class: "run" }, id, badge && [" ", badge]),
+    named("Recipe", "less", row.recipe || dash()),
+    named("Seed", "number", row.seed === null ? dash() : row.seed),
+    named("Dev accuracy", "number key", row.dev ? [percent(row.dev.accuracy), h("span", { class: "soft-number" }, ` ± ${(100 * row.dev.error).toFixed(2)}`)] : dash()),
     h("td", { class: "whisker" }, scale && whisker(row, scale)),
-    named("Public", "number" + (row.public === null ? " empty" : ""), row.public === null ? dash : row.public.toFixed(5)),
-    named("Gap", "number" + (row.gap ? "" : " empty"), row.gap ? h("span", { class: row.gap.surprise ? "surprise" : "" , title: row.gap.text }, points(row.gap.value)) : dash),
-    named("Time", "number" + (row.seconds === null ? " empty" : ""), row.seconds === null ? dash : time(row.seconds)),
-    named("Date", "number" + (row.date ? "" : " empty"), row.date ? h("time", { datetime: row.date, title: row.date }, day(row.date)) : dash),
-    named("Commit", "mono wide-only" + (row.commit ? "" : " empty"), row.commit || dash),
+    named("Public", "number key", row.public === null ? dash() : row.public.toFixed(5)),
+    named("Gap", "number key", row.gap ? h("span", { class: row.gap.surprise ? "surprise" : "" , title: row.gap.text }, points(row.gap.value)) : dash()),
+    named("Time", "number less", row.seconds === null ? dash() : time(row.seconds)),
+    named("Date", "number less", row.date ? h("time", { datetime: row.date, title: row.date }, day(row.date)) : dash()),
+    named("Commit", "mono wide-only", row.commit || dash()),
   ];
+}
+
+function wordsOn(row) {
+  const words = [row.problem && [row.problem, true], ...(row.told ? told[row.run].wrong : []).map((text) => [text, true]), row.note && [row.note, false]].filter(Boolean);
+  return words.length ? h("tr", { class: "more" }, h("td", { colspan: 2 }), h("td", { colspan: 10, class: "run" }, words.map(([text, bad]) => h("p", { class: bad ? "bad" : null }, bad ? coded(text) : text)))) : null;
+}
+function lineOf(row, scale, choose) {
+  const more = wordsOn(row);
+  const kinds = { stranger: row.stranger, broken: row.problem, chosen: board.chosen.includes(row.run) && row.told, joined: more };
+  return [h("tr", { "data-run": row.run, class: Object.keys(kinds).filter((kind) => kinds[kind]).join(" ") || null }, cells(row, scale, choose)), more];
 }
 
 function runsPage() {
@@ -343,7 +360,7 @@ function runsPage() {
     if (box.checked) board.chosen = [...board.chosen, run].slice(-2);
     for (const other of body.querySelectorAll("input[type=checkbox]"))
       other.checked = board.chosen.includes(other.closest("tr").dataset.run);
-    for (const line of body.rows) line.classList.toggle("chosen", board.chosen.includes(line.dataset.run));
+    for (const line of body.rows) line.classList.toggle("chosen", Boolean(line.dataset.run) && board.chosen.includes(line.dataset.run));
     drawTray();
   };
   const drawTray = () => {
@@ -355,7 +372,7 @@ function runsPage() {
   };
   const draw = () => {
     const rows = sorted(content.rows.filter(matches));
-    body.replaceChildren(...rows.map((row) => h("tr", { "data-run": row.run, class: [row.stranger && "stranger", row.problem && "broken", board.chosen.includes(row.run) && "chosen"].filter(Boolean).join(" ") || null }, cells(row, scale, choose))));
+    body.replaceChildren(...rows.flatMap((row) => lineOf(row, scale, choose)).filter(Boolean));
     if (!rows.length) body.append(h("tr", {}, h("td", { colspan: 12, class: "none run" }, "No run is like that.")));
     shown.textContent = rows.length === content.rows.length ? many(rows.length, "run") : `${rows.length} of ${many(content.rows.length, "run")}`;
     for (const [id, head] of heads) {
@@ -395,7 +412,7 @@ function runsPage() {
     nodes: [
       h("h1", { tabindex: -1 }, "Leaderboard"),
       h("p", { class: "lead" }, content.summary),
-      content.remarks.length ? h("div", { class: "notice" }, h("ul", {}, content.remarks.map((remark) => h("li", {}, remark)))) : null,
+      content.remarks.length ? h("div", { class: "notice" }, h("ul", {}, content.remarks.map((remark) => h("li", {}, coded(remark))))) : null,
       filters, table, tray,
       scale && h("p", { class: "soft small", css: { "margin-top": "10px" } }, "Best is the highest public score; runs without one follow by their dev accuracy, ± its standard error. In the column of errors a dot is dev with ± 2 standard errors, a diamond the public score; further right is better."),
       surprisePlot(),
@@ -405,12 +422,14 @@ function runsPage() {
 
 // --- a run
 
+const keyOf = (run) => told[run].judged && told[run].judged.key; // which images it is judged on
+
 const fact = (name, value, small) => value !== null && value !== undefined && h("div", {}, h("dt", {}, name), h("dd", {}, value, small && [" ", h("small", {}, small)]));
 function problems(run) {
   const one = told[run];
   return [
-    one.wrong.length ? h("div", { class: "notice", role: "note" }, h("ul", {}, one.wrong.map((text) => h("li", {}, text)))) : null,
-    one.missing.length ? h("p", { class: "soft", css: { "margin-top": "14px" } }, one.missing.join(". ") + ".") : null,
+    one.wrong.length ? h("div", { class: "notice", role: "note" }, h("ul", {}, one.wrong.map((text) => h("li", {}, coded(text))))) : null,
+    one.missing.length ? h("p", { class: "soft", css: { "margin-top": "14px" } }, `Not here: ${one.missing.join("; ")}. Git keeps only run.json and submission.csv; the rest is where the run was trained.`) : null,
   ];
 }
 
@@ -436,15 +455,16 @@ function digitBars(digits) {
       h("td", { class: "bar" }, h("i", { css: { width: `${(100 * shares[k]) / most}%`, visibility: shares[k] ? "visible" : "hidden" } })),
       h("td", { class: "number" }, text), h("td", { class: "number" }, `${images - right} of ${count(images)}`)))));
 }
-function madeOf(one) {
+function madeOf(one, row) {
   const { settings } = one;
   const rows = [
-    ["recipe", one.description || null],
+    ["recipe", [row.recipe, one.description].filter(Boolean).join(": ")],
     ["judged on", one.split], ["data", one.data],
     ["code", one.code.commit ? `commit ${one.code.commit.slice(0, 12)}${one.code.dirty ? ", with changes that were not committed" : ""}` : null],
     ["machine", [one.machine.processor, one.machine.cores && `${one.machine.cores} cores`, one.machine.system, one.machine.python && `Python ${one.machine.python}`, one.machine.blas].filter(Boolean).join(", ")],
     ["versions", Object.entries(one.versions || {}).map(([name, value]) => `${name} ${value}`).join(", ")],
-    ...Object.entries(settings || {}).filter(([name]) => name !== "network").map(([name, words]) => [`[${name}]`, words.join(" ") || "all as by default"]),
+    ...Object.entries(settings || {}).filter(([name]) => name !== "network").map(([name, words]) => [`[${name}]`, words.join(" ")]),
+    ["as by default", Object.entries(settings || {}).filter(([, words]) => !words.length).map(([name]) => `[${name}]`).join(", ")],
   ];
   return h("section", {}, h("h2", {}, "What it is made of"),
     h("dl", { class: "made" }, rows.filter(([, value]) => value).map(([name, value]) => [h("dt", {}, name), h("dd", { class: name.startsWith("[") ? "mono" : null }, value)])),
@@ -454,7 +474,7 @@ function submissionsTable(row) {
   if (!row.submissions.length) return null;
   return h("section", {}, h("h2", {}, "Submissions"), h("table", {},
     h("thead", {}, h("tr", {}, ["date", "public score", "status", "message"].map((head) => h("th", { scope: "col" }, head)))),
-    h("tbody", {}, row.submissions.map((one) => h("tr", {}, h("td", {}, day(one.date)), h("td", {}, one.public === null ? "–" : one.public.toFixed(5)), h("td", {}, one.status), h("td", { css: { "overflow-wrap": "anywhere" } }, one.message))))));
+    h("tbody", {}, row.submissions.map((one) => h("tr", {}, h("td", { class: "still" }, day(one.date)), h("td", {}, one.public === null ? "–" : one.public.toFixed(5)), h("td", {}, one.status), h("td", { css: { "overflow-wrap": "anywhere" } }, one.message))))));
 }
 
 function runPage(run) {
@@ -474,12 +494,12 @@ function runPage(run) {
       fact("Parameters", one.parameters === null ? null : count(one.parameters)),
       fact("Training", row.seconds === null ? null : time(row.seconds))),
     problems(run),
-    others.length ? h("p", { css: { "margin-top": "18px" } }, h("a", { href: address("compare", (others.find((other) => told[other.run].images && told[other.run].images === one.images) || others[0]).run, run) }, "Compare it with another run")) : null,
+    others.length ? h("p", { css: { "margin-top": "18px" } }, h("a", { href: address("compare", (others.find((other) => keyOf(other.run) && keyOf(other.run) === keyOf(run)) || others[0]).run, run) }, "Compare it with another run")) : null,
   ];
   if (one.curves) {
     const { unit, loss, error } = one.curves;
     nodes.push(h("section", {}, h("h2", {}, "Learning curves"),
-      one.members.length && loss.length > 2 ? h("p", { class: "soft" }, "Each line is a member, on the images that it holds out.") : null,
+      one.members.length && loss.length > 2 ? h("p", { class: "soft" }, "Each line is a member, on the images that it holds out.") : h("p", { class: "soft" }, "The training’s loss and error are those of its batches while it learns, on augmented images."),
       h("div", { class: "pair" }, loss.length ? lines("cross-entropy", unit, loss) : null, error.length ? lines("error, %", unit, error) : null),
       numbers("The curves as a table", [unit, ...loss.map((line) => `loss, ${line.name}`), ...error.map((line) => `error, ${line.name}`)],
         [...new Set([...loss, ...error].flatMap((line) => line.x))].sort((a, b) => a - b).map((x) => [plain(x), ...[...loss, ...error].map((line) => (line.x.includes(x) ? plain(line.y[line.x.indexOf(x)]) : ""))]))));
@@ -488,18 +508,18 @@ function runPage(run) {
     nodes.push(h("section", {}, h("h2", {}, "Members"), h("div", { class: "stack-small" }, h("table", {},
       h("thead", {}, h("tr", {}, ["", "seed", "held out", "accuracy on it", "time"].map((head, k) => h("th", { scope: "col", class: k > 2 ? "number" : null }, head)))),
       h("tbody", {}, one.members.map((member, k) => h("tr", {}, h("th", { scope: "row" }, k), h("td", {}, member.seed), h("td", {}, member.split), h("td", { class: "number" }, member.dev ? member.dev.text : member.status), h("td", { class: "number" }, time(member.seconds))))))),
-      h("p", { class: "soft small" }, one.outOfFold ? "The dev score of the whole is out of fold: each image is judged by the members that did not train on it." : null)));
+      h("p", { class: "soft small" }, / in its turn/.test(one.split) ? "The dev score of the whole is out of fold: each image is judged by the members that did not train on it." : null)));
   if (one.confusion)
     nodes.push(
       h("section", { class: "pair" }, h("div", {}, h("h2", {}, "Confusion matrix"), confusionTable(one.confusion)), h("div", {}, h("h2", {}, "Accuracy of each digit"), digitBars(one.digits))),
       h("section", {}, h("h2", {}, "Calibration"), reliability(one)),
       h("section", {}, h("h2", {}, "Worst mistakes"),
-        one.mistakes.length ? [h("p", {}, `${many(row.dev && row.dev.images - row.dev.correct || one.wrongCount, "held-out image")} predicted wrong${one.wrongCount > one.mistakes.length ? `, the ${one.mistakes.length} surest of them here` : ", the surest first"}.`), key(), noPictures(), gallery(one.mistakes.map(card))] : h("p", { class: "soft" }, "None: every held-out image is predicted right.")),
+        one.mistakes.length ? [h("p", {}, `${many(one.judged.wrong, "held-out image")} predicted wrong${one.judged.wrong > one.mistakes.length ? `, the ${one.mistakes.length} surest of them here` : ", the surest first"}.`), key(), noPictures(), gallery(one.mistakes.map(card))] : h("p", { class: "soft" }, "None: every held-out image is predicted right.")),
       h("section", {}, h("h2", {}, "Labels in doubt"),
-        h("p", {}, one.doubted ? `Confident learning puts ${many(one.doubted, "label")} of ${count(one.judgedImages)} in doubt${one.doubted > one.doubts.length ? `, the clearest ${one.doubts.length} here` : ""}.` : `Confident learning puts none of the ${count(one.judgedImages)} labels in doubt.`,
+        h("p", {}, one.doubted ? `Confident learning puts ${many(one.doubted, "label")} of ${count(one.judged.images)} in doubt${one.doubted > one.doubts.length ? `, the clearest ${one.doubts.length} here` : ""}.` : `Confident learning puts none of the ${count(one.judged.images)} labels in doubt.`,
           " ", h("a", { href: "#/labels" }, "All runs together"), " see more than one."),
         method(), one.doubts.length ? [noPictures(), gallery(one.doubts.map(card))] : null));
-  nodes.push(submissionsTable(row), madeOf(one));
+  nodes.push(submissionsTable(row), madeOf(one, row));
   return { title: run, nodes };
 }
 const method = () => h("p", { class: "soft small" }, "An image’s label is in doubt where the network, which never trained on that image, is at least as sure of another digit as it is, on average, of images labelled so (Northcutt, Jiang and Chuang 2021, “Confident learning”, arXiv 1911.00068). That can’t tell a wrong label from an image that is hard to read: look at each. No label is changed.");
@@ -513,9 +533,9 @@ function labelsPage() {
   if (!pooled) nodes.push(h("p", { class: "lead" }, "No run here has its dev.npz, the probabilities of held-out images, from which doubts about labels come."));
   else {
     nodes.push(
-      h("p", { class: "lead" }, `${many(pooled.runs, "run")} together held out ${count(pooled.images)} labelled images. Of their mean probabilities, ${pooled.doubted ? `confident learning puts ${many(pooled.doubted, "label")} in doubt, which come first here` : "confident learning puts no label in doubt"}; ${pooled.doubted ? "then follow" : "these are"} the images that most speak against their labels.`),
+      h("p", { class: "lead" }, `${many(pooled.runs, "run")} together held out ${count(pooled.images)} labelled images. Of their mean probabilities, ${pooled.doubted ? `confident learning puts ${many(pooled.doubted, "label")} in doubt, shown first; then follow` : "confident learning puts no label in doubt; these are"} the images that speak most against their labels.`),
       method(),
-      h("p", { class: "soft small" }, "Each image is judged only by the runs that held it out. Runs with more than twice the least error are not asked."),
+      h("p", { class: "soft small" }, "Each image is judged only by the runs that held it out: under it is how many of them predict another digit than the label. Runs with more than twice the least error are not asked."),
       key(), noPictures(), gallery(pooled.cards.map(card)));
   }
   return { title: "Labels in doubt", nodes };
@@ -536,8 +556,8 @@ function mistakesOf(run) {
 function whyNot(a, b) {
   if (a === b) return "These are the same run: choose another.";
   for (const run of [a, b])
-    if (!told[run].images) return `${run} has no held-out predictions here (${told[run].missing.concat(told[run].wrong)[0] || (rowOf.get(run).status === "finished" ? "all labelled images were trained on" : rowOf.get(run).status)}), so its mistakes can’t be set beside another’s.`;
-  if (told[a].images !== told[b].images)
+    if (!keyOf(run)) return `${run} has no held-out predictions here (${told[run].missing.length ? "dev.npz is not here" : told[run].wrong[0] || (rowOf.get(run).status === "finished" ? "it held out none" : rowOf.get(run).status)}), so its mistakes can’t be set beside another’s.`;
+  if (keyOf(a) !== keyOf(b))
     return `They were judged on different images (A: ${told[a].split}; B: ${told[b].split}), so a difference would be one of the images as much as of the networks. Compare runs with the same split of the same data.`;
   for (const run of [a, b]) if (!told[run].listed) return `${run} has too many mistakes to be listed here: \`digits compare ${a} ${b}\` compares them.`;
   return null;
@@ -546,7 +566,7 @@ function exclusive(mine, theirs, who, other) {
   const found = [...theirs.values()].filter((one) => !mine.has(one.row)).sort((one, two) => two.sure - one.sure);
   return h("section", {}, h("h2", {}, h("span", { class: who === "A" ? "key-a" : "key-b" }, `Only ${who} has these right`), ` (${count(found.length)})`),
     found.length ? gallery(found.slice(0, 40).map((one) => h("li", {}, tile(one.row, `image in row ${one.row} of train.csv, labelled ${one.label}, which ${other} predicted as ${one.predicted}`),
-      h("div", { class: "said" }, h("span", { class: "right" }, "label ", h("b", {}, one.label)), h("span", { class: "wrong" }, `${other}: `, h("b", {}, one.predicted), ` ${one.sure} %`)), h("div", { class: "where" }, `#${one.row}`)))) : h("p", { class: "soft" }, "None."),
+      said([`${other} says`, one.predicted, `${one.sure}%`, "wrong"], ["label", one.label, "", "right"]), h("div", { class: "where" }, `#${one.row}`)))) : h("p", { class: "soft" }, "None."),
     found.length > 40 ? h("p", { class: "soft small" }, `The 40 of which ${other} is surest.`) : null);
 }
 function interval(difference, low, high) {
@@ -563,25 +583,26 @@ function interval(difference, low, high) {
 function sideBySide(a, b) {
   const words = (run) => {
     const one = told[run], row = rowOf.get(run);
-    const settings = one.settings ? Object.entries(one.settings).filter(([name]) => name !== "network").map(([name, list]) => [`[${name}]`, list.join(" ") || "as by default"]) : [];
+    const settings = one.settings ? Object.entries(one.settings).map(([name, list]) => [name === "network" ? name : `[${name}]`, list]) : [];
     return new Map([
       ["recipe", row.recipe], ["seed", row.seed], ["dev accuracy", row.dev ? row.dev.text : "–"], ["public score", row.public === null ? "–" : row.public.toFixed(5)],
       ["train accuracy", one.train ? one.train.text : "–"], ["calibration error", one.calibration ? `${(100 * one.calibration.error).toFixed(2)} points` : "–"],
-      ["parameters", one.parameters === null ? "–" : count(one.parameters)], ["time", time(row.seconds)], ["judged on", one.split || "–"], ["commit", row.commit || "–"],
-      ["network", one.settings ? one.settings.network.join(", ") : "–"], ...settings,
+      ["parameters", one.parameters === null ? "–" : count(one.parameters)], ["time", time(row.seconds)], ["judged on", one.split || "–"], ["commit", row.commit || "–"], ...settings,
     ]);
   };
   const left = words(a), right = words(b);
   const names = [...new Set([...left.keys(), ...right.keys()])];
   const always = new Set(["recipe", "seed", "dev accuracy", "public score", "train accuracy", "calibration error", "parameters", "time"]);
-  const shown = names.filter((name) => always.has(name) || left.get(name) !== right.get(name));
+  const shown = names.filter((name) => always.has(name) || String(left.get(name)) !== String(right.get(name)));
   const same = names.filter((name) => !shown.includes(name));
   return h("section", {}, h("h2", {}, "Side by side"), h("table", { class: "side" },
     h("thead", {}, h("tr", {}, h("td", {}), h("th", { scope: "col", class: "key-a" }, "A"), h("th", { scope: "col", class: "key-b" }, "B"))),
     h("tbody", {}, shown.map((name) => {
-      const [one, other] = [left, right].map((side) => (side.has(name) ? String(side.get(name)) : "–"));
-      const differs = one === other ? null : "differs";
-      return h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: differs }, one), h("td", { class: differs }, other));
+      const sides = [left, right].map((side) => (side.has(name) ? side.get(name) : "–"));
+      const cell = (mine, theirs) => Array.isArray(mine)
+        ? h("td", { class: "mono" }, mine.length ? mine.map((word, at) => [at ? ", " : "", Array.isArray(theirs) && theirs.includes(word) ? word : h("b", {}, word)]) : "as by default")
+        : h("td", {}, mine === theirs ? String(mine) : h("b", {}, mine));
+      return h("tr", {}, h("th", { scope: "row" }, name), cell(sides[0], sides[1]), cell(sides[1], sides[0]));
     }))), same.length ? h("p", { class: "soft small", css: { "margin-top": "8px" } }, `The same in both: ${same.join(", ")}.`) : null);
 }
 
@@ -589,30 +610,30 @@ function comparePage(a, b) {
   const able = content.rows.filter((row) => row.told);
   const nodes = [h("h1", { tabindex: -1 }, "Compare two runs")];
   if (able.length < 2) return { title: "Compare", nodes: [...nodes, h("p", { class: "lead" }, "There are not two runs here to compare.")] };
-  const judged = able.filter((row) => told[row.run].images);
+  const judged = able.filter((row) => keyOf(row.run));
   a = a || (judged[0] || able[0]).run;
-  b = b || (judged.find((row) => row.run !== a && told[row.run].images === told[a]?.images) || able.find((row) => row.run !== a)).run;
+  b = b || (judged.find((row) => row.run !== a && keyOf(row.run) === (told[a] && keyOf(a))) || able.find((row) => row.run !== a)).run;
   if (!told[a] || !told[b]) return unknown(told[a] ? b : a);
   const pick = (name, chosen, go) => h("label", {}, h("b", { class: `key-${name.toLowerCase()}` }, name), h("select", { "aria-label": `Run ${name}`, onchange: (event) => go(event.target.value) },
     able.map((row) => h("option", { value: row.run, selected: row.run === chosen }, row.run + (row.dev ? `  ${percent(row.dev.accuracy)}` : "")))));
   const go = (one, other) => { keepFocus = true; location.hash = address("compare", one, other); };
   nodes.push(h("div", { class: "choose" }, pick("A", a, (run) => go(run, b)), h("button", { type: "button", class: "quiet", onclick: () => go(b, a), "aria-label": "Exchange A and B" }, "⇄"), pick("B", b, (run) => go(a, run))));
   const reason = whyNot(a, b);
-  if (reason) nodes.push(h("p", { class: "notice", role: "status" }, reason));
+  if (reason) nodes.push(h("p", { class: "notice", role: "status" }, coded(reason)));
   else {
     const mine = mistakesOf(a), theirs = mistakesOf(b);
     const both = [...mine.keys()].filter((row) => theirs.has(row)).length;
-    const onlyA = theirs.size - both, onlyB = mine.size - both, images = told[a].judgedImages;
+    const onlyA = theirs.size - both, onlyB = mine.size - both, images = told[a].judged.images;
     const swap = onlyA > onlyB;
-    const [value, low, high, p] = content.pairs[[Math.min(onlyA, onlyB), Math.max(onlyA, onlyB), images].join(" ")];
+    const [value, low, high, p, words] = content.pairs[[Math.min(onlyA, onlyB), Math.max(onlyA, onlyB), images].join(" ")];
     const [difference, from, to] = swap ? [-value, -high, -low] : [value, low, high];
-    const better = difference > 0 ? "B" : "A";
-    const verdict = !difference ? "They have equally many right." : `${better} is better by ${Math.abs(100 * difference).toFixed(2)} points: ${p < 0.05 ? "more than chance would make" : "could well be noise"}.`;
+    const [better, other] = swap ? ["A", "B"] : ["B", "A"];
+    const verdict = words ? words.replaceAll("@better", better).replaceAll("@other", other) + "." : !difference ? "They have equally many right." : `${better} is better by ${Math.abs(100 * difference).toFixed(2)} points: ${p < 0.05 ? "more than chance" : "could well be noise"}.`;
     nodes.push(h("p", { class: "verdict", role: "status" }, verdict),
-      h("p", { class: "soft" }, `On ${count(images)} images that both held out, B less A is ${points(difference)} points, 95 % interval ${points(from)} to ${points(to)}; McNemar’s exact test gives p = ${p < 0.001 ? p.toExponential(1) : p.toFixed(3)}. This is of these two trainings: another seed moves the score too, and of twenty pairs that are equal one looks different at p < 0.05.`),
-      interval(difference, from, to),
-      h("table", { class: "fourfold", css: { "margin-top": "14px" } }, h("thead", {}, h("tr", {}, h("td", {}), h("th", { scope: "col", class: "number" }, "B right"), h("th", { scope: "col", class: "number" }, "B wrong"))),
-        h("tbody", {}, h("tr", {}, h("th", { scope: "row" }, "A right"), h("td", {}, count(images - both - onlyA - onlyB)), h("td", {}, count(onlyA))), h("tr", {}, h("th", { scope: "row" }, "A wrong"), h("td", {}, count(onlyB)), h("td", {}, count(both))))),
+      h("p", { class: "soft", css: { "margin-top": "8px" } }, `On ${count(images)} images that both held out, B less A is ${points(difference)} points, 95 % interval ${points(from)} to ${points(to)}; McNemar’s exact test gives p = ${p < 0.001 ? p.toExponential(1) : p.toFixed(3)}. This is of these two trainings: another seed moves the score too, and of twenty pairs that are equal one looks different at p < 0.05.`),
+      h("div", { class: "pair", css: { "margin-top": "20px" } }, interval(difference, from, to), h("table", { class: "fourfold" },
+        h("thead", {}, h("tr", {}, h("td", {}), h("th", { scope: "col", class: "number" }, "B right"), h("th", { scope: "col", class: "number" }, "B wrong"))),
+        h("tbody", {}, h("tr", {}, h("th", { scope: "row" }, "A right"), h("td", {}, count(images - both - onlyA - onlyB)), h("td", {}, count(onlyA))), h("tr", {}, h("th", { scope: "row" }, "A wrong"), h("td", {}, count(onlyB)), h("td", {}, count(both)))))),
       noPictures(), exclusive(mine, theirs, "A", "B"), exclusive(theirs, mine, "B", "A"));
   }
   const curves = [a, b].map((run) => told[run].curves);
