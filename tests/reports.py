@@ -43,7 +43,7 @@ def run_of(
     folder: Path, data: Data, name: str, seed: int, wrong: Iterable[int], rows: Iterable[int], **record: Any
 ) -> Run:
     """A run on that data, with a whole recipe and a log of 5 epochs; `wrong` are places among `rows`."""
-    record = {"data": {"kind": data.kind, "sha256": data.sha256, "train_images": 500}, **record}
+    record = {"data": {"kind": "own", "sha256": data.sha256, "train_images": 500}, **record}
     created = record.pop("created", "2026-11-25T10:00:00+00:00")
     run = finished_run(folder, name, seed, list(wrong), list(rows), **record)
     resolved = {**recipes.load("mlp").resolved(), "name": name, "description": f"the recipe {name}"}
@@ -76,6 +76,8 @@ def ledger(folder: Path, data: Data) -> dict[str, Run]:
     for number in range(3):
         shutil.copytree(found["best"].folder, trio.path("members") / str(number))
     found["blend"].update(recipe={"name": "blend", "blend": {"members": ["a", "b"]}})
+    members = [{"run": run.id, "weight": 0.5, "power": 1, "seed": 0, "split": {}} for run in (found["best"], trio)]
+    found["blend"].update(members=members)
     found["blend"].path("log.jsonl").unlink()
     (folder / "20261123-101010-torn-s0").mkdir()
     (folder / "20261123-101010-torn-s0" / "run.json").write_text('{"format": 1')

@@ -38,8 +38,8 @@ def page(folder: Path, sample_data: Data) -> str:
     """The text of a report of that ledger."""
     found, broken = runs.listed(folder)
     written = report.write(folder / "report.html", found, broken, folder, sample_data)
-    text = (folder / "report.html").read_text(encoding="ascii")
-    assert (written.runs, written.told, written.bytes) == (10, 8, len(text))
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert (written.runs, written.told, written.bytes) == (10, 8, len(text.encode()))
     return text
 
 
@@ -275,10 +275,10 @@ def test_any_text_can_be_embedded(text: str) -> None:
 def test_a_file_too_large_shows_fewer_runs_in_full_and_says_so(
     folder: Path, sample_data: Data, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "LARGEST", len(page) - 1000)
+    monkeypatch.setattr(report, "LARGEST", len(page.encode()) - 1000)
     found, broken = runs.listed(folder)
     written = report.write(tmp_path / "small.html", found, broken, folder, sample_data)
-    assert written.bytes == (tmp_path / "small.html").stat().st_size <= len(page) - 1000
+    assert written.bytes == (tmp_path / "small.html").stat().st_size <= len(page.encode()) - 1000
     assert 0 < written.told < 8
     assert "of 8 runs are shown in full" in " ".join(written.remarks)
     rows = content((tmp_path / "small.html").read_text())["rows"]
@@ -319,7 +319,8 @@ def test_the_command_writes_beside_the_runs_and_says_where(
     tmp_path: Path, sample_data: Data, sample_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run_of(Path("submissions"), sample_data, "mlp", 0, [1], range(50))
+    sample = {"kind": "sample", "sha256": sample_data.sha256}
+    run_of(Path("submissions"), sample_data, "mlp", 0, [1], range(50), data=sample)
     result = call("--data", sample_folder)
     assert result.exit_code == 0, result.exception
     assert result.stdout.splitlines()[-1].startswith("report: submissions/report.html (1 runs, 0.")
@@ -337,7 +338,7 @@ def test_the_command_answers_in_json_and_takes_the_runs_that_are_named(folder: P
     assert (answer["path"], answer["told"], answer["bytes"]) == (str(out), 2, out.stat().st_size)
     assert "the data is not at hand" in answer["remarks"][0]
     rows = content(out.read_text())["rows"]
-    assert {row["run"] for row in rows if not row["stranger"]} == set(names)
+    assert {row["run"] for row in rows if row["kind"] == "run"} == set(names)
 
 
 def test_the_command_opens_it_in_the_browser(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

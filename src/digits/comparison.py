@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from digits.errors import DigitsError
 from digits.heldout import HeldOut, Rows, check_same_images, held_out
+from digits.plots import Disagreement, disagreements
 from digits.runs import Run, dev_score
 from digits.stats import (
     LEVEL,
@@ -185,6 +187,27 @@ def recipe_runs(ledger: Sequence[Run], name: str, like: Run | None = None) -> li
         if _judged_alike(run, newest) and _same_recipe(run, newest):
             by_seed.setdefault(run.record["seed"], run)
     return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def draw(found: Comparison | SeedComparison, images: NDArray[np.uint8], path: Path) -> None:
+    """Draw the images that A alone or B alone has right, of all labelled images (N, 28, 28), as a PNG file.
+
+    Raises DigitsError if it can't be written.
+    """
+    pairs = [found] if isinstance(found, Comparison) else found.pairs
+    names = (pairs[0].a.run.id, pairs[0].b.run.id) if isinstance(found, Comparison) else (found.name_a, found.name_b)
+    p_a, p_b = (np.mean([side.probabilities for side in sides], axis=0) for sides in _sides(pairs))
+    most = "" if len(pairs) == 1 else " in half of the seeds or more"
+    rows, labels = pairs[0].a.rows, pairs[0].a.labels
+    sides = [
+        Disagreement(f"{names[0]} right, {names[1]} wrong{most}", found.only_a, p_b),
+        Disagreement(f"{names[1]} right, {names[0]} wrong{most}", found.only_b, p_a),
+    ]
+    disagreements(path, images[rows], rows, labels, sides, found.verdict)
+
+
+def _sides(pairs: Sequence[Comparison]) -> tuple[list[HeldOut], list[HeldOut]]:
+    return [pair.a for pair in pairs], [pair.b for pair in pairs]
 
 
 def difference_plain(difference: Difference) -> dict[str, float]:

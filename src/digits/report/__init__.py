@@ -25,9 +25,9 @@ from digits.comparison import compare_held_out
 from digits.data import TRAIN, Data
 from digits.files import make_folder, write_text
 from digits.heldout import HeldOut
-from digits.report.content import Telling, number, part, pooled, score_table
+from digits.report.content import Telling, pooled, score_table
 from digits.report.pictures import COLUMNS, Pictures
-from digits.runs import Broken, Run, dev_score
+from digits.runs import Broken, Run
 from digits.stats import mcnemar, paired_difference
 from digits.submit import SCORED_IMAGES
 
@@ -61,71 +61,65 @@ def write(
     file can't be written.
     """
     known = {run.id: run for run in ledger}
-    rows = [_row(row, known.get(row.run) if row.recipe else None) for row in _ranked(ledger, submissions)]
-    rows = [{**row, "rank": rank} for rank, row in enumerate(rows, 1)]
-    best = [Telling(known[row["run"]]) for row in rows if not row["stranger"]][:TOLD]
-    unreadable = [{**_row(_unread(one), None), "rank": None, "stranger": False, "problem": one.problem.replace(f"{one.folder}{os.sep}", "")} for one in broken]
-    text, count = "", len(best)
-    while not text or (len(text) > LARGEST and count):
-        count = count if not text else count * 2 // 3
+    folders = {one.id: one.folder for one in broken}
+    rows = []
+    for rank, row in enumerate(leaderboard.rows(ledger, submissions, broken, sample=True), 1):
+        run = known.get(row.run) if row.recipe else None
+        broken_at = None if row.recipe else folders.get(row.run)
+        rows.append({**_row(row, run, broken_at), "rank": None if broken_at else rank})
+    best = [Telling(known[row["run"]]) for row in rows if row["kind"] == "run"][:TOLD]
+    count = len(best)
+    while True:
         remarks = _remarks(best[:count], len(known), data, remark)
-        text = _page([*rows, *unreadable], best[:count], data, remarks)
+        text = _page(rows, best[:count], data, remarks)
+        size = len(text.encode())
+        if size <= LARGEST or not count:
+            break
+        count = count * 2 // 3
     make_folder(path.parent)
     write_text(path, text)
-    return Report(path, len(rows) + len(unreadable), count, len(text), tuple(remarks))
+    return Report(path, len(rows), count, size, tuple(remarks))
 
 
-def _ranked(ledger: Sequence[Run], submissions: Path) -> list[leaderboard.Row]:
-    """The leaderboard; runs of sample data, which it leaves out, after the others."""
-    sample = [run for run in ledger if run.sample]
-    sample.sort(key=lambda run: score.accuracy if (score := dev_score(run)) else -1.0, reverse=True)
-    last = [leaderboard.Row(run.id, run.record["recipe"]["name"], run.record["seed"], run.record["created"], run.status, dev_score(run), None) for run in sample]
-    return [*leaderboard.rows(ledger, submissions), *last]
-
-
-def _row(row: leaderboard.Row, run: Run | None) -> dict[str, Any]:
-    """A line of the table; without a run, that of a submission which belongs to none."""
-    record = run.record if run else {}
-    commit = part(record.get("code"), "commit").get("commit")
-    notes = [str(note["text"]) for note in record.get("notes", [])]
+def _row(row: leaderboard.Row, run: Run | None, broken_at: Path | None) -> dict[str, Any]:
+    """A line of the table: of a run, of a folder that holds none which can be read, or of a submission of no run here."""
     dev = {"correct": row.dev.correct, "images": row.dev.images} if row.dev else None
+    record = run.record if run else {}
+    gap = row.gap
     return {
+        "kind": "run" if run else "broken" if broken_at else "stranger",
         "run": row.run,
         "recipe": row.recipe,
         "seed": row.seed,
         "date": row.date,
         "status": row.status,
         "dev": score_table(dev),
+        "judged": row.judged,
         "public": row.public_score,
-        "gap": {
-            "value": row.gap.value,
-            "error": row.gap.standard_error,
-            "text": str(row.gap),
-            "surprise": abs(row.gap.value) > 2 * row.gap.standard_error,
-        }
-        if row.gap
-        else None,
-        "seconds": number(part(record.get("seconds"), "train").get("train")),
-        "commit": str(commit)[:7] if commit else None,
+        "gap": gap
+        and {
+            "value": gap.value,
+            "error": gap.standard_error,
+            "text": str(gap),
+            "surprise": abs(gap.value) > 2 * gap.standard_error,
+        },
+        "seconds": row.seconds,
+        "commit": str(row.commit)[:7] + ("+" if row.dirty else "") if row.commit else None,
         "description": str(record["recipe"].get("description") or "") if run else "",
-        "note": " · ".join(notes),
+        "note": " · ".join(row.notes),
         "sample": bool(run and run.sample),
-        "stranger": run is None,
-        "problem": None,
+        # Where it is on this machine is nobody else's business.
+        "problem": (row.problem or "").replace(f"{broken_at}{os.sep}", "") if broken_at else None,
         "submissions": [
             {
-                "date": str(entry.get("date", "")),
-                "public": number(entry.get("public_score")),
-                "status": str(entry.get("status", "")),
-                "message": str(entry.get("message", "")),
+                "date": entry["date"],
+                "public": entry.get("public_score"),
+                "status": entry["status"],
+                "message": entry["message"],
             }
             for entry in record.get("submissions", [])
         ],
     }
-
-
-def _unread(broken: Broken) -> leaderboard.Row:
-    return leaderboard.Row(broken.id, None, None, "", "", None, None)
 
 
 def _remarks(told: Sequence[Telling], runs: int, data: Data | None, remark: str) -> list[str]:
@@ -153,7 +147,7 @@ def _of(told: Telling, data: Data) -> bool:
 
 
 def _page(rows: list[dict[str, Any]], told: Sequence[Telling], data: Data | None, remarks: list[str]) -> str:
-    """The HTML file's text, all of it ASCII."""
+    """The HTML file's text."""
     runs = {one.run.id: {**one.table, "listed": None} for one in told}
     room = LISTED
     for one in told:
@@ -167,7 +161,7 @@ def _page(rows: list[dict[str, Any]], told: Sequence[Telling], data: Data | None
         "summary": _summary(rows),
         "remarks": remarks,
         "notice": remarks[0] if remarks and not data else "",
-        "rows": [{**row, "told": row["run"] in runs and not row["stranger"] and not row["problem"]} for row in rows],
+        "rows": [{**row, "told": row["kind"] == "run" and row["run"] in runs} for row in rows],
         "runs": runs,
         "pairs": _pairs([one for one in told if runs[one.run.id]["listed"]]),
         "labels": doubts,
@@ -178,7 +172,6 @@ def _page(rows: list[dict[str, Any]], told: Sequence[Telling], data: Data | None
     }
     files = resources.files(__name__)
     script = (files / "page.js").read_text(encoding="utf-8").strip()
-    script = "\n" + "".join(one if ord(one) < 128 else f"\\u{ord(one):04x}" for one in script) + "\n"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     sheet = f'.tile {{ background-image: url("{pictures.uri()}"); background-size: {100 * COLUMNS}%; }}' if pictures else ""
     parts = {

@@ -89,11 +89,13 @@ class Telling:
 
     def _member_tables(self) -> list[dict[str, Any]]:
         """The members, from their folders; from the ensemble's record, as far as it has them, where those are not here."""
-        recorded = self.run.record.get("members")
+        recorded = self.run.record.get("members")  # a blend's are runs of their own, with weights
         records = [{**member.record, "status": member.status} for member in self._members]
         records = records or [one for one in (recorded if isinstance(recorded, list) else []) if isinstance(one, dict)]
         return [
             {
+                "run": str(record.get("run", "")),
+                "weight": number(record.get("weight")),
                 "seed": number(record.get("seed")),
                 "split": _fold_text(record.get("split")),
                 "status": str(record.get("status", "finished")),

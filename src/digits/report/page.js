@@ -3,7 +3,7 @@
 
 const content = JSON.parse(document.getElementById("content").textContent);
 const main = document.getElementById("main");
-const rowOf = new Map(content.rows.filter((row) => !row.stranger).map((row) => [row.run, row]));
+const rowOf = new Map(content.rows.filter((row) => row.kind !== "stranger").map((row) => [row.run, row]));
 const told = content.runs;
 
 // --- making elements
@@ -318,16 +318,16 @@ function cells(row, scale, choose) {
   const dash = () => h("span", { class: "none" }, "–");
   const named = (name, extra, ...children) => h("td", { "data-name": name, class: extra }, ...children);
   const id = row.told ? h("a", { href: address("run", row.run) }, row.run) : row.run;
-  const badge = row.problem ? h("span", { class: "badge bad" }, "can’t be read") : row.stranger ? h("span", { class: "badge" }, "no run here") : row.status !== "finished" ? h("span", { class: "badge" + (row.status === "failed" ? " bad" : "") }, row.status) : row.sample ? h("span", { class: "badge" }, "sample data") : null;
+  const badge = row.kind === "broken" ? h("span", { class: "badge bad" }, "can’t be read") : row.kind === "stranger" ? h("span", { class: "badge" }, "no run here") : row.status !== "finished" ? h("span", { class: "badge" + (row.status === "failed" ? " bad" : "") }, row.status) : row.sample ? h("span", { class: "badge" }, "sample data") : null;
   const box = row.told && h("input", { type: "checkbox", "aria-label": `Choose ${row.run} for a comparison`, checked: board.chosen.includes(row.run), onchange: (event) => choose(row.run, event.target) });
-  if (row.problem) return [h("td", { class: "pick" }), h("td", { class: "rank" }), h("td", { class: "run", colspan: 10 }, id, " ", badge)];
+  if (row.kind === "broken") return [h("td", { class: "pick" }), h("td", { class: "rank" }), h("td", { class: "run", colspan: 10 }, id, " ", badge)];
   return [
     h("td", { class: "pick" }, box),
     h("td", { class: "number rank soft-number" }, row.rank),
     h("td", { class: "run" }, id, badge && [" ", badge]),
     named("Recipe", "less", row.recipe || dash()),
     named("Seed", "number", row.seed === null ? dash() : row.seed),
-    named("Dev accuracy", "number key", row.dev ? [percent(row.dev.accuracy), h("span", { class: "soft-number" }, ` ± ${(100 * row.dev.error).toFixed(2)}`)] : dash()),
+    named("Dev accuracy", "number key", row.dev ? [percent(row.dev.accuracy), h("span", { class: "soft-number" }, ` ± ${(100 * row.dev.error).toFixed(2)}`), row.judged !== "dev" && h("abbr", { title: row.judged === "oof" ? "out of fold, on all labelled images" : "on one fold" }, row.judged)] : dash()),
     h("td", { class: "whisker" }, scale && whisker(row, scale)),
     named("Public", "number key", row.public === null ? dash() : row.public.toFixed(5)),
     named("Gap", "number key", row.gap ? h("span", { class: row.gap.surprise ? "surprise" : "" , title: row.gap.text }, points(row.gap.value)) : dash()),
@@ -343,7 +343,7 @@ function wordsOn(row) {
 }
 function lineOf(row, scale, choose) {
   const more = wordsOn(row);
-  const kinds = { stranger: row.stranger, broken: row.problem, chosen: board.chosen.includes(row.run) && row.told, joined: more };
+  const kinds = { [row.kind]: true, chosen: board.chosen.includes(row.run) && row.told, joined: more };
   return [h("tr", { "data-run": row.run, class: Object.keys(kinds).filter((kind) => kinds[kind]).join(" ") || null }, cells(row, scale, choose)), more];
 }
 
@@ -504,10 +504,11 @@ function runPage(run) {
       numbers("The curves as a table", [unit, ...loss.map((line) => `loss, ${line.name}`), ...error.map((line) => `error, ${line.name}`)],
         [...new Set([...loss, ...error].flatMap((line) => line.x))].sort((a, b) => a - b).map((x) => [plain(x), ...[...loss, ...error].map((line) => (line.x.includes(x) ? plain(line.y[line.x.indexOf(x)]) : ""))]))));
   }
+  const weighed = one.members.some((member) => member.weight !== null);
   if (one.members.length)
     nodes.push(h("section", {}, h("h2", {}, "Members"), h("div", { class: "stack-small" }, h("table", {},
-      h("thead", {}, h("tr", {}, ["", "seed", "held out", "accuracy on it", "time"].map((head, k) => h("th", { scope: "col", class: k > 2 ? "number" : null }, head)))),
-      h("tbody", {}, one.members.map((member, k) => h("tr", {}, h("th", { scope: "row" }, k), h("td", {}, member.seed), h("td", {}, member.split), h("td", { class: "number" }, member.dev ? member.dev.text : member.status), h("td", { class: "number" }, time(member.seconds))))))),
+      h("thead", {}, h("tr", {}, ["", "seed", "held out", weighed && "weight", "accuracy on it", "time"].filter((head) => head !== false).map((head, k) => h("th", { scope: "col", class: k > 2 ? "number" : null }, head)))),
+      h("tbody", {}, one.members.map((member, k) => h("tr", {}, h("th", { scope: "row" }, told[member.run] ? h("a", { href: address("run", member.run), class: "mono" }, member.run) : member.run || k), h("td", {}, member.seed), h("td", {}, member.split), weighed && h("td", { class: "number" }, member.weight === null ? "–" : plain(member.weight)), h("td", { class: "number" }, member.dev ? member.dev.text : member.status), h("td", { class: "number" }, time(member.seconds))))))),
       h("p", { class: "soft small" }, / in its turn/.test(one.split) ? "The dev score of the whole is out of fold: each image is judged by the members that did not train on it." : null)));
   if (one.confusion)
     nodes.push(
