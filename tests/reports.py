@@ -40,10 +40,10 @@ def scored(run: Run, score: float, ref: int) -> None:
 
 
 def run_of(
-    folder: Path, data: Data, name: str, seed: int, wrong: Iterable[int], rows: Iterable[int], **record: Any
+    folder: Path, source: Data, name: str, seed: int, wrong: Iterable[int], rows: Iterable[int], **record: Any
 ) -> Run:
     """A run on that data, with a whole recipe and a log of 5 epochs; `wrong` are places among `rows`."""
-    record = {"data": {"kind": "own", "sha256": data.sha256, "train_images": 500}, **record}
+    record = {"data": {"kind": "own", "sha256": source.sha256, "train_images": 500}, **record}
     created = record.pop("created", "2026-11-25T10:00:00+00:00")
     run = finished_run(folder, name, seed, list(wrong), list(rows), **record)
     resolved = {**recipes.load("mlp").resolved(), "name": name, "description": f"the recipe {name}"}

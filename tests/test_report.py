@@ -323,7 +323,7 @@ def test_the_command_writes_beside_the_runs_and_says_where(
     run_of(Path("submissions"), sample_data, "mlp", 0, [1], range(50), data=sample)
     result = call("--data", sample_folder)
     assert result.exit_code == 0, result.exception
-    assert result.stdout.splitlines()[-1].startswith("report: submissions/report.html (1 runs, 0.")
+    assert result.stdout.splitlines()[-1].startswith("report: submissions/report.html (1 run, 0.")
     assert "on sample data" in result.stdout
     assert content(Path("submissions/report.html").read_text())["pictures"]["rows"] == [1]
 

@@ -59,6 +59,6 @@ def report(
     else:
         for one in written.remarks:
             say(console, one)
-        say(console, f"report: {written.path} ({written.runs:,} runs, {written.bytes / 1e6:.1f} MB)")
+        say(console, f"report: {written.path} ({written.runs:,} run{'s' * (written.runs != 1)}, {written.bytes / 1e6:.1f} MB)")
     if open_it:
         webbrowser.open(path.resolve().as_uri())

@@ -389,7 +389,7 @@ function runsPage() {
     draw();
   };
   const field = (name, label, attributes, extra = "") => h("label", { class: extra || null }, label, h("input", { ...attributes, value: board[name], oninput: (event) => { board[name] = event.target.value; draw(); } }));
-  const order = h("select", { onchange: (event) => { const column = COLUMNS.find((one) => one.id === event.target.value); board.sort = column.id; board.way = column.first; draw(); } }, COLUMNS.map((column) => h("option", { value: column.id }, column.id === "rank" ? "Best first" : column.name)));
+  const order = h("select", { "aria-label": "Sort by", onchange: (event) => { const column = COLUMNS.find((one) => one.id === event.target.value); board.sort = column.id; board.way = column.first; draw(); } }, COLUMNS.map((column) => h("option", { value: column.id }, column.id === "rank" ? "Best first" : column.name)));
   const direction = h("button", { type: "button", onclick: () => { board.way = -board.way; draw(); } });
 
   const table = h("table", { class: "board" },
@@ -402,9 +402,9 @@ function runsPage() {
     body);
   const filters = h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
     field("text", "Filter", { type: "search", placeholder: "run, recipe, note, commit", autocomplete: "off" }, "wide"),
-    h("label", {}, "Recipe", h("select", { onchange: (event) => { board.recipe = event.target.value; draw(); } }, h("option", { value: "" }, "all"), recipes.map((name) => h("option", { value: name, selected: name === board.recipe }, name)))),
+    h("label", {}, "Recipe", h("select", { "aria-label": "Recipe", onchange: (event) => { board.recipe = event.target.value; draw(); } }, h("option", { value: "" }, "all"), recipes.map((name) => h("option", { value: name, selected: name === board.recipe }, name)))),
     field("from", "From", { type: "date" }), field("to", "To", { type: "date" }),
-    h("label", { class: "sorting" }, "Sort by", order), h("label", { class: "sorting" }, "Order", direction),
+    h("label", { class: "sorting" }, "Sort by", order), h("div", { class: "sorting" }, h("span", {}, "Order"), direction),
     shown);
   draw();
   return {
@@ -472,9 +472,9 @@ function madeOf(one, row) {
 }
 function submissionsTable(row) {
   if (!row.submissions.length) return null;
-  return h("section", {}, h("h2", {}, "Submissions"), h("table", {},
+  return h("section", {}, h("h2", {}, "Submissions"), h("div", { class: "stack-small" }, h("table", {},
     h("thead", {}, h("tr", {}, ["date", "public score", "status", "message"].map((head) => h("th", { scope: "col" }, head)))),
-    h("tbody", {}, row.submissions.map((one) => h("tr", {}, h("td", { class: "still" }, day(one.date)), h("td", {}, one.public === null ? "–" : one.public.toFixed(5)), h("td", {}, one.status), h("td", { css: { "overflow-wrap": "anywhere" } }, one.message))))));
+    h("tbody", {}, row.submissions.map((one) => h("tr", {}, h("td", { class: "still" }, day(one.date)), h("td", {}, one.public === null ? "–" : one.public.toFixed(5)), h("td", {}, one.status), h("td", { css: { "overflow-wrap": "anywhere" } }, one.message)))))));
 }
 
 function runPage(run) {
@@ -519,7 +519,7 @@ function runPage(run) {
       h("section", {}, h("h2", {}, "Labels in doubt"),
         h("p", {}, one.doubted ? `Confident learning puts ${many(one.doubted, "label")} of ${count(one.judged.images)} in doubt${one.doubted > one.doubts.length ? `, the clearest ${one.doubts.length} here` : ""}.` : `Confident learning puts none of the ${count(one.judged.images)} labels in doubt.`,
           " ", h("a", { href: "#/labels" }, "All runs together"), " see more than one."),
-        method(), one.doubts.length ? [noPictures(), gallery(one.doubts.map(card))] : null));
+        method(), one.doubts.length ? gallery(one.doubts.map(card)) : null));
   nodes.push(submissionsTable(row), madeOf(one, row));
   return { title: run, nodes };
 }
