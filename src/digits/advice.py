@@ -1,28 +1,36 @@
 """What a submission is worth: how likely a run is to beat the best one so far on the public score.
 
-The model. A run's dev score is the mean of its right answers on n held-out images, its public score that on the 28,000
-test images; both are about the same unknown accuracy, so that the public score less the dev score, G, has the mean 0 and
-the variance v (1/n + 1/28,000), v = p (1 - p). Of the best run so far the public score is known, and so its G is. The
-other run's answers are right and wrong on much the same images, with a covariance c that shows in how many test images
-the two submissions disagree on, d = v + v' - 2 c; and so its G is like the known one: the images that were hard for one
-are hard for the other. Given that, the other's public score is normally distributed about its dev score plus b G with
-b = cov / var. Where both are judged on the same dev images this is the paired comparison; where on other ones, they have
-but the test images in common. That the best of many dev scores flatters is not taken off.
+The model. A run's dev score is the mean of its right answers on n held-out images, its public score that on the
+28,000 test images. Both are about the same unknown accuracy p, so that the public score less the dev score has the mean
+0 and the variance v (1/n + 1/28,000), v = p (1 - p). Of the best run so far the public score is known, and so this gap
+is. The other run is right and wrong on much the same images, with a covariance c that shows in the share d of the test
+images on which the two submissions disagree, d = v + v' - 2 c; and so its gap is like the known one: images that were
+hard for one are hard for the other. Given that, its public score is normally distributed about its dev score plus the
+known gap times cov / var. Where both were judged on the same dev images this is the paired comparison; on other ones,
+they have the test images alone in common.
+
+The luckiest of several seeds is no better than the others for that. So the dev scores of the seeds of one recipe are
+drawn towards their mean, as far as they scatter no more than chance has it, which again their disagreement tells (the
+positive-part estimate of James and Stein 1961). That the best of many recipes flatters itself is not taken off.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from digits.comparison import judged_alike, same_recipe
 from digits.leaderboard import Row
 from digits.runs import Run, dev_score
 from digits.stats import Score, normal_below
 from digits.submit import SCORED_IMAGES, SENDING
 
+SEEDS = 10  # of a recipe that are looked at beside a run
 CANDIDATES = 20  # the unsubmitted runs with the best dev scores, of which the best use of a submission is chosen
 
 
@@ -98,9 +106,9 @@ def advise(run: Run, ledger: Sequence[Run], rows: Iterable[Row]) -> Advice:
         and other.path("submission.csv").exists()
     ]
     waiting = sorted(waiting, key=lambda other: -_accuracy(other))[:CANDIDATES]
-    outlooks = [found for found in (outlook(other, best) for other in waiting) if found]
+    outlooks = [found for found in (outlook(other, best, ledger) for other in waiting) if found]
     choice = max(outlooks, key=lambda found: (found.chance or 0.0, found.expected), default=None)
-    return Advice(best, outlook(run, best), choice)
+    return Advice(best, outlook(run, best, ledger), choice)
 
 
 def best_so_far(ledger: Sequence[Run], rows: Iterable[Row]) -> Best | None:
@@ -112,28 +120,30 @@ def best_so_far(ledger: Sequence[Run], rows: Iterable[Row]) -> Best | None:
     return Best(top.public_score or 0.0, next((run for run in ledger if run.id == top.run), None))
 
 
-def outlook(run: Run, best: Best | None) -> Outlook | None:
-    """What public score to expect of a run, given the best so far; None where it has no dev score."""
+def outlook(run: Run, best: Best | None, ledger: Sequence[Run] = ()) -> Outlook | None:
+    """What public score to expect of a run, given the best so far; None where it has no dev score.
+
+    `ledger` has the other seeds of the run's recipe, if there are any.
+    """
     dev = dev_score(run)
     if not dev:
         return None
-    variance, images = _variance(dev), dev.images
-    other = dev_score(best.run) if best and best.run else None
-    if not best or not best.run or not other:
-        expected, error = dev.accuracy, math.sqrt(variance * (1 / images + 1 / SCORED_IMAGES))
-        return Outlook(run, expected, error, _chance(expected, error, best))
+    accuracy, variance = _accuracy(run, ledger), _variance(dev)
+    own = variance * (1 / dev.images + 1 / SCORED_IMAGES)
+    known = dev_score(best.run) if best and best.run else None
+    if not best or not best.run or not known:
+        return Outlook(run, accuracy, math.sqrt(own), _chance(accuracy, math.sqrt(own), best))
+    its_accuracy, its_variance = _accuracy(best.run, ledger), _variance(known)
     disagreement = _disagreement(run, best.run)
     if disagreement is None:
-        disagreement = variance + _variance(other)  # as if they had nothing in common
-    covariance = (variance + _variance(other) - disagreement + (dev.accuracy - other.accuracy) ** 2) / 2
-    covariance = min(max(covariance, 0.0), math.sqrt(variance * _variance(other)))
-    common = _common_images(run, best.run, dev, other)
-    with_known = covariance * (common / (images * other.images) + 1 / SCORED_IMAGES)
-    of_known = _variance(other) * (1 / other.images + 1 / SCORED_IMAGES)
-    share = with_known / of_known
-    expected = dev.accuracy + share * (best.score - other.accuracy)
-    left = variance * (1 / images + 1 / SCORED_IMAGES) - share * with_known
-    error = math.sqrt(max(left, 0.0))
+        disagreement = variance + its_variance  # as if they had nothing in common
+    covariance = (variance + its_variance - disagreement + (dev.accuracy - known.accuracy) ** 2) / 2
+    covariance = min(max(covariance, 0.0), math.sqrt(variance * its_variance))
+    common = _common_images(run, best.run, dev, known)
+    both = covariance * (common / (dev.images * known.images) + 1 / SCORED_IMAGES)
+    share = both / (its_variance * (1 / known.images + 1 / SCORED_IMAGES))
+    expected = accuracy + share * (best.score - its_accuracy)
+    error = math.sqrt(max(own - share * both, 0.0))
     return Outlook(run, expected, error, _chance(expected, error, best))
 
 
@@ -145,9 +155,26 @@ def _chance(expected: float, error: float, best: Best | None) -> float | None:
     return normal_below(beyond / error) if error else float(beyond > 0)
 
 
-def _accuracy(run: Run) -> float:
+def _accuracy(run: Run, ledger: Sequence[Run] = ()) -> float:
+    """The dev accuracy, drawn towards that of the recipe's other seeds as far as the two differ by chance alone."""
     score = dev_score(run)
-    return score.accuracy if score else 0.0
+    if not score:
+        return 0.0
+    seeds = [other for other in ledger if other.id != run.id and _is_a_seed_of(other, run)][:SEEDS]
+    apart = [share for share in (_disagreement(run, other) for other in seeds) if share is not None]
+    if len(apart) < 2:
+        return score.accuracy
+    accuracies = [score.accuracy, *(other.accuracy for other in map(dev_score, seeds) if other)]
+    middle = sum(accuracies) / len(accuracies)
+    scatter = sum((accuracy - middle) ** 2 for accuracy in accuracies) / (len(accuracies) - 1)
+    by_chance = sum(apart) / len(apart) / 2 / score.images
+    kept = max(0.0, 1 - by_chance / scatter) if scatter else 0.0
+    return middle + kept * (score.accuracy - middle)
+
+
+def _is_a_seed_of(other: Run, run: Run) -> bool:
+    judged = other.record["status"] == "finished" and dev_score(other)
+    return bool(judged and judged_alike(other, run) and same_recipe(other, run))
 
 
 def _variance(score: Score) -> float:
@@ -167,16 +194,17 @@ def _common_images(run: Run, other: Run, score: Score, its_score: Score) -> int:
 
 def _disagreement(run: Run, other: Run) -> float | None:
     """The share of the test images for which two submissions have different digits; None if that can't be told."""
-    mine, theirs = _digits(run), _digits(other)
+    mine, theirs = (_digits(one.path("submission.csv"), str(one.record.get("submission"))) for one in (run, other))
     if mine is None or theirs is None or mine.shape != theirs.shape or not len(mine):
         return None
     return float((mine != theirs).mean())
 
 
-def _digits(run: Run) -> NDArray[np.uint8] | None:
-    """The last characters of the lines of a run's submission.csv, its digits."""
+@lru_cache(maxsize=64)
+def _digits(path: Path, _: str) -> NDArray[np.uint8] | None:
+    """The digits in a submission.csv, the last characters of its lines; kept as long as its record is the same."""
     try:
-        lines = run.path("submission.csv").read_bytes().split()[1:]
+        lines = path.read_bytes().split()[1:]
     except OSError:
         return None
     return np.frombuffer(b"".join(line[-1:] for line in lines), np.uint8)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from digits import plots
 from digits.errors import DigitsError
 from digits.heldout import HeldOut, Rows, check_same_images, held_out
-from digits.plots import Disagreement, disagreements
 from digits.runs import Run, dev_score
 from digits.stats import (
     LEVEL,
@@ -177,14 +177,14 @@ def recipe_runs(ledger: Sequence[Run], name: str, like: Run | None = None) -> li
     if not judged:
         what = "no run" if not named else "only runs with no dev score"
         raise DigitsError(f"there is {what} of the recipe {name}; there are runs of {', '.join(known) or 'none'}")
-    fits = [run for run in judged if like is None or _judged_alike(run, like)]
+    fits = [run for run in judged if like is None or judged_alike(run, like)]
     if not fits:
         compare(like or judged[0], judged[0])  # it says why they can't be compared
         raise DigitsError(f"no run of {name} has the split and data of {(like or judged[0]).id}: train one")
     newest = fits[0]
     by_seed: dict[int, Run] = {}
     for run in fits:
-        if _judged_alike(run, newest) and _same_recipe(run, newest):
+        if judged_alike(run, newest) and same_recipe(run, newest):
             by_seed.setdefault(run.record["seed"], run)
     return [by_seed[seed] for seed in sorted(by_seed)]
 
@@ -200,14 +200,25 @@ def draw(found: Comparison | SeedComparison, images: NDArray[np.uint8], path: Pa
     most = "" if len(pairs) == 1 else " in half of the seeds or more"
     rows, labels = pairs[0].a.rows, pairs[0].a.labels
     sides = [
-        Disagreement(f"{names[0]} right, {names[1]} wrong{most}", found.only_a, p_b),
-        Disagreement(f"{names[1]} right, {names[0]} wrong{most}", found.only_b, p_a),
+        plots.Disagreement(f"{names[0]} right, {names[1]} wrong{most}", found.only_a, p_b),
+        plots.Disagreement(f"{names[1]} right, {names[0]} wrong{most}", found.only_b, p_a),
     ]
-    disagreements(path, images[rows], rows, labels, sides, found.verdict)
+    plots.disagreements(path, images[rows], rows, labels, sides, found.verdict)
 
 
 def _sides(pairs: Sequence[Comparison]) -> tuple[list[HeldOut], list[HeldOut]]:
     return [pair.a for pair in pairs], [pair.b for pair in pairs]
+
+
+def judged_alike(run: Run, other: Run) -> bool:
+    """The runs are of the same split and data, and so were judged on the same images."""
+    return bool(run.record["split"] == other.record["split"] and run.record["data"] == other.record["data"])
+
+
+def same_recipe(run: Run, other: Run) -> bool:
+    """The recipes agree in all tables that both have: an older record lacks those that the code knew nothing of."""
+    mine, theirs = run.record["recipe"], other.record["recipe"]
+    return all(mine[key] == theirs[key] for key in mine.keys() & theirs.keys() - {"description"})
 
 
 def difference_plain(difference: Difference) -> dict[str, float]:
@@ -273,13 +284,3 @@ def _by_seed(runs: Sequence[Run], name: str) -> dict[int, Run]:
 
 def _listed(seeds: dict[int, Run]) -> str:
     return ", ".join(map(str, sorted(seeds)))
-
-
-def _judged_alike(run: Run, other: Run) -> bool:
-    return bool(run.record["split"] == other.record["split"] and run.record["data"] == other.record["data"])
-
-
-def _same_recipe(run: Run, other: Run) -> bool:
-    """The recipes agree in all tables that both have: an older record lacks those that the code knew nothing of."""
-    mine, theirs = run.record["recipe"], other.record["recipe"]
-    return all(mine[key] == theirs[key] for key in mine.keys() & theirs.keys() - {"description"})

@@ -161,8 +161,9 @@ def disagreements(
     heights = [max(-(-min(len(side.places), GALLERY[0] * GALLERY[1]) // GALLERY[1]), 1) for side in sides]
 
     def draw(figure: "Figure") -> None:
-        parts = figure.subfigures(len(sides), 1, height_ratios=[1.5 * height + 0.5 for height in heights])
-        for part, side, height in zip(parts, sides, heights, strict=True):
+        ratios = [1.5 * height + 0.5 for height in heights]
+        parts: Any = figure.subfigures(len(sides), 1, squeeze=False, height_ratios=ratios)
+        for part, side, height in zip(parts.ravel(), sides, heights, strict=True):
             shown = side.places[: GALLERY[0] * GALLERY[1]]
             grid = part.subplots(height, GALLERY[1], squeeze=False).ravel()
             for axes in grid:

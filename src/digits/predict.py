@@ -84,7 +84,8 @@ def _mean(parts: Sequence[Array], weights: NDArray[np.float64] | None) -> NDArra
     if weights is None:
         mean: NDArray[np.float64] = np.mean(parts, axis=0, dtype=np.float64)
         return mean
-    return np.tensordot(weights, np.asarray(parts, np.float64), 1)
+    weighted: NDArray[np.float64] = np.tensordot(weights, np.asarray(parts, np.float64), 1)
+    return weighted
 
 
 @dataclass(frozen=True)
