@@ -1,6 +1,6 @@
 # Every target sets up what it needs. GNU make 3.81 (macOS) will do.
 
-RECIPE   ?= mlp
+RECIPE   ?= cnn
 SEED     ?= 0
 DATA_DIR ?= data
 PYTHON   ?= python3

@@ -157,7 +157,7 @@ def test_steps_are_timed_after_those_that_warm_up() -> None:
     [
         (Job("train", "MLP 800-800", 64), 64),
         (Job("train", "C16-C32-C64", 64, cores=2, shards=2), 64),
-        (Job("predict", "784-10-10", cores=2), kit.POOL),
+        (Job("predict", "784-10-10", cores=2), networks.PREDICTED),
     ],
 )
 def test_the_kit_does_its_jobs(job: Job, wanted: int) -> None:

@@ -4,6 +4,7 @@ import io
 import re
 import signal
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from jobs import quick_recipe
 from rich.console import Console
 
 from digits.data import Data
-from digits.display import Stop, download_bar, picture, show_training
+from digits.display import Stop, download_bar, picture, show_ensemble, show_training
+from digits.ensemble import End, EnsembleExperiment, Word
 from digits.machine import single_threaded_blas
 from digits.nn import Workers
 from digits.recipe import Recipe
 from digits.split import Split
+from digits.stats import Score
 from digits.train import Training
 
 
@@ -76,6 +79,37 @@ def test_a_training_with_nothing_left_shows_nothing(sample_data: Data, workers: 
     shown = console(terminal=False)
     show_training(shown, work, work, dev_images=60)
     assert text(shown) == ""
+
+
+class Three:
+    """As much of an ensemble as is shown: it has three members."""
+
+    members = (None, None, None)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_ensemble_is_shown_a_line_a_finished_member(terminal: bool) -> None:
+    words = [
+        End(0, Score(59, 60), 12.34),
+        Word(2, 1, 4, 0.5),
+        Word(1, 2, 4, 0.25),
+        End(1, Score(60, 60), 20.0),
+        Word(2, 3, 4, 0.125),
+        End(2, None, 21.0),
+    ]
+    shown = console(terminal)
+    show_ensemble(shown, cast("EnsembleExperiment", Three()), words)
+    plain = re.sub(r"\x1b\[[0-9?]*[A-Za-z]", "", text(shown))
+    lines = [line for line in re.split(r"[\r\n]+", plain) if re.search(r"member \d/3 .*\d s", line)]
+    assert [line.split("  ")[: 2 + ("dev" in line)] for line in lines] == [
+        ["member 1/3", "dev 98.33% ± 1.65", "12.3 s"],
+        ["member 2/3", "dev 100.00% ± 0.00", "20.0 s"],
+        ["member 3/3", "21.0 s"],
+    ]
+    if not terminal:
+        assert len(text(shown).splitlines()) == 3  # and there is no bar
+        assert [bool(re.search(r" \d+:\d\d left$", line)) for line in lines] == [False, True, False]
+        assert "\x1b" not in text(shown)
 
 
 def test_a_download_is_shown_in_a_terminal_only() -> None:

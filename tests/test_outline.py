@@ -50,7 +50,7 @@ def test_a_row_says_what_a_layer_is_and_does() -> None:
 
 def test_settings_are_what_is_not_the_default() -> None:
     mlp = recipes.load("mlp")
-    assert outline.settings(mlp.train) == {"epochs": 12, "batch_size": 256, "shards": 2}
+    assert outline.settings(mlp.train) == {"epochs": 60, "batch_size": 256, "shards": 2}
     assert outline.settings(recipes.load("seed").loss) == {}
 
 
@@ -61,13 +61,25 @@ def test_an_epochs_time_is_that_of_its_steps(monkeypatch: pytest.MonkeyPatch) ->
         return forward(self, x, rng)
 
     monkeypatch.setattr(Network, "forward", slow)
-    monkeypatch.setattr(outline, "TIMED_SECONDS", 0.2)
     # 5 steps of 2 shards, each of which sleeps a hundredth of a second; some more for its work
-    assert 0.1 < outline.epoch_seconds(small(shards=2), 1, images=450) < 1
-    assert 0.02 < outline.epoch_seconds(small(shards=2, batch_size="all"), 1, images=450) < 0.4
+    assert 0.1 < outline.epoch_seconds(small(shards=2), 1, images=450, look=0.2) < 1
+    assert 0.02 < outline.epoch_seconds(small(shards=2, batch_size="all"), 1, images=450, look=0.2) < 0.4
 
 
-def test_a_recipe_that_would_diverge_is_timed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outline, "TIMED_SECONDS", 0.05)
+def test_a_trainings_time_is_its_epochs_and_its_members_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def epoch(_: Recipe, workers: int, images: int, look: float) -> float:
+        asked.append((workers, images))
+        return 3.0
+
+    monkeypatch.setattr(outline, "epoch_seconds", epoch)
+    assert outline.training_seconds(small(epochs=5), 2, 100) == 15
+    many = from_table({**small(epochs=5).resolved(), "ensemble": {"members": 7}}, "many")
+    assert outline.training_seconds(many, 2, 100) == 15 * 7 / 2
+    assert asked == [(2, 100), (1, 100)]
+
+
+def test_a_recipe_that_would_diverge_is_timed_all_the_same() -> None:
     table = {**small().resolved(), "optimizer": {"name": "sgd", "lr": 1e30}, "train": {"epochs": 1}}
-    assert 0 < outline.epoch_seconds(from_table(table, "wild"), 1, images=300) < 60
+    assert 0 < outline.epoch_seconds(from_table(table, "wild"), 1, images=300, look=0.05) < 60

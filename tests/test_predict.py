@@ -5,7 +5,7 @@ import pytest
 
 from digits.data import Data
 from digits.nn import BatchNorm, Conv2D, Dense, Dropout, Flatten, Network, ReLU, Workers, softmax
-from digits.predict import network_input, predict
+from digits.predict import Views, network_input, predict
 
 
 def classifier() -> Network:
@@ -65,3 +65,32 @@ def test_weights_that_training_has_lost_give_no_warning(sample_data: Data, norm:
     network = Network([Flatten(), Dense(10), BatchNorm()], (28, 28, 1)) if norm else classifier()
     network.params[...] = network.statistics[...] = 3e38
     assert np.isnan(predict(network, sample_data.images, Workers(1))).all()
+
+
+# --- test-time augmentation
+
+
+def test_the_first_view_is_the_image_and_the_others_are_deformed(sample_data: Data) -> None:
+    images, network = sample_data.images, classifier()
+    one = predict(network, images, Workers(1))
+    two = predict(network, images, Workers(1), Views(views=2, shift=0.1))
+    other = 2 * two - one  # the probabilities of the second view, as the mean is of the two
+    np.testing.assert_allclose(other.sum(axis=1), 1, rtol=1e-4)
+    assert np.abs(other - one).max(axis=1).mean() > 0.01
+    assert other.min() > -1e-5
+    more = predict(network, images, Workers(1), Views(views=9, shift=0.1))
+    assert np.abs(more - one).mean() < np.abs(other - one).mean()
+
+
+def test_views_are_the_same_each_time_and_on_any_number_of_workers(sample_data: Data) -> None:
+    network, by = classifier(), Views(views=3, rotate=10, elastic=1)
+    p = predict(network, sample_data.images, Workers(1), by)
+    np.testing.assert_array_equal(p, predict(network, sample_data.images, Workers(1), by))
+    with Workers(2) as workers:
+        np.testing.assert_array_equal(p, predict(network, sample_data.images, workers, by))
+
+
+@pytest.mark.parametrize("values", [{"views": 0}, {"views": 2}, {"rotate": 5}, {"views": 1, "shift": 0.1}])
+def test_views_that_make_no_sense_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="views"):
+        Views(**values)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contenders.networks import CLASSES, IMAGE, network
+from contenders.networks import CLASSES, IMAGE, PREDICTED, network
 from contenders.serving import Job, Step, serve
 from digits import recipe
 from digits.data import load
@@ -15,7 +15,7 @@ from digits.machine import single_threaded_blas
 from digits.nn import Adam, Array, DataParallel, SoftmaxCrossEntropy, Workers, folded, probabilities
 from digits.train import STEP, Training, generator
 
-POOL = 2048  # images in memory
+POOL = 2048  # images in memory, to train on
 SET_ASIDE = 1000  # of the competition's images, by the tutorial
 
 
@@ -33,7 +33,7 @@ def prepare(job: Job) -> Iterator[Step]:
 
 def training(job: Job, workers: Workers) -> Step:
     net = network(job.network).initialise(np.random.default_rng(0))
-    images, labels = pool()
+    images, labels = pool(POOL)
 
     def load(number: int, shard: int, part: slice) -> tuple[Array, Array, np.random.Generator]:
         at = number * job.batch % POOL
@@ -52,8 +52,8 @@ def training(job: Job, workers: Workers) -> Step:
 
 def prediction(job: Job, workers: Workers) -> Step:
     net = network(job.network).initialise(np.random.default_rng(0))
-    images, _ = pool()
-    return lambda: len(probabilities(folded(net), workers, POOL, lambda part: images[part]))
+    images, _ = pool(PREDICTED)
+    return lambda: len(probabilities(folded(net), workers, PREDICTED, lambda part: images[part]))
 
 
 def tutorial(job: Job) -> Step:
@@ -73,10 +73,10 @@ def tutorial(job: Job) -> Step:
     return step
 
 
-def pool() -> tuple[Array, Array]:
-    """Random images (POOL, 28, 28, 1) and labels."""
+def pool(size: int) -> tuple[Array, Array]:
+    """Random images (size, 28, 28, 1) and labels."""
     rng = np.random.default_rng(0)
-    return rng.random((POOL, *IMAGE), np.float32), rng.integers(0, CLASSES, POOL)
+    return rng.random((size, *IMAGE), np.float32), rng.integers(0, CLASSES, size)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Line = dict[str, Any]
 
 IMAGE: Shape = (28, 28, 1)
 CLASSES = 10
+PREDICTED = 28_000  # images, as a submission takes
 RELU: Line = {"layer": "relu"}
 NORM: Line = {"layer": "batchnorm"}
 POOL: Line = {"layer": "maxpool"}

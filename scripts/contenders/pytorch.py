@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from contenders.networks import CLASSES, IMAGE, network
+from contenders.networks import CLASSES, IMAGE, PREDICTED, network
 from contenders.serving import Job, Step, serve
 from digits.nn import (
     AvgPool2D,
@@ -25,7 +25,7 @@ from digits.nn import (
     SpatialDropout,
 )
 
-POOL = 2048  # images in memory
+POOL = 2048  # images in memory, to train on
 
 
 class Flattened(nn.Module):
@@ -116,8 +116,9 @@ def prepare(job: Job) -> Iterator[Step]:
     form = torch.channels_last if "channels last" in job.variant else torch.contiguous_format
     model = model_of(network(job.network)).to(memory_format=form)
     height, width, channels = IMAGE
-    images = torch.rand(POOL, channels, height, width).contiguous(memory_format=form)
-    labels = torch.randint(0, CLASSES, (POOL,))
+    size = POOL if job.what == "train" else PREDICTED
+    images = torch.rand(size, channels, height, width).contiguous(memory_format=form)
+    labels = torch.randint(0, CLASSES, (size,))
     run = torch.compile(model) if "compiled" in job.variant else model
     if job.what == "train":
         yield training(job, model, run, images, labels)

@@ -46,8 +46,8 @@ class Run:
     """A run's folder and its record, the content of run.json.
 
     The record's keys: format, id, status ("training", "finished" or "failed"), created, finished, recipe (resolved),
-    seed, split, data, code, machine, workers, parameters, scores, seconds, submission (its SHA-256 and rows), and
-    submissions (those made of it on Kaggle).
+    seed, split, data, code, machine, workers, parameters, scores, seconds, submission (its SHA-256 and rows),
+    submissions (those made of it on Kaggle), and for an ensemble members (seed, split, scores and times of each).
     """
 
     folder: Path

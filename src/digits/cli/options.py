@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_RECIPE = "mlp"
+DEFAULT_RECIPE = "cnn"
 
 DataDir = Annotated[Path, typer.Option("--data", help="The folder with train.csv and test.csv.")]
 Submissions = Annotated[Path, typer.Option("--submissions", help="The folder of the runs.")]

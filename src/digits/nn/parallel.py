@@ -33,7 +33,8 @@ from digits.nn.pixels import Pixels
 from digits.nn.scratch import Array, shared_zeros
 
 BLOCK_PARAMETERS = 1 << 15  # that are added up and updated at a time: 128 kB of each float32 vector
-PREDICTION_IMAGES = 128  # that are predicted at a time
+PREDICTION_IMAGES = 32  # that are predicted at a time: the buffers of more do not stay in cache
+STATISTICS_IMAGES = 128  # whose statistics are taken together, about a batch's
 NUMBERS = 5  # that a call of a team has at most
 IMPATIENT = 2000  # looks at a semaphore before sleeping on it: waking up takes longer than most waits
 LOOK_SECONDS = 1.0  # of sleep before looking whether the other side is still there
@@ -306,7 +307,7 @@ def renew_statistics(
     """
     if not len(network.statistics):
         return
-    blocks = -(-images // PREDICTION_IMAGES)
+    blocks = -(-images // STATISTICS_IMAGES)
     bounds = [images * i // blocks for i in range(blocks + 1)]
     seen = shared_zeros((blocks, len(network.statistics)), network.statistics.dtype)
     count = min(workers.count, blocks)
