@@ -59,7 +59,9 @@ def ledger(folder: Path, data: Data) -> dict[str, Run]:
         "best": run_of(folder, data, "deep", 0, [3, 7, 11], first, created="2026-11-20T10:00:00+00:00"),
         "second": run_of(folder, data, "deep", 1, [3, 20, 21, 22, 23], first, created="2026-11-21T10:00:00+00:00"),
         "worst": run_of(folder, data, "mlp", 0, range(0, 120, 2), first, created="2026-11-22T10:00:00+00:00"),
-        "elsewhere": run_of(folder, data, "mlp", 1, [1], range(200, 400), split={"fraction": 0.0, "folds": 3, "fold": 1}),
+        "elsewhere": run_of(
+            folder, data, "mlp", 1, [1], range(200, 400), split={"fraction": 0.0, "folds": 3, "fold": 1}
+        ),
         "bare": run_of(folder, data, "bare", 0, [5, 6, 8, 9], first),
         "begun": run_of(folder, data, "begun", 0, [5], first),
         "ensemble": run_of(folder, data, "trio", 0, [2, 3, 4, 6], first),

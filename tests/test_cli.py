@@ -27,7 +27,7 @@ from digits.errors import DigitsError
 from digits.runs import Run
 from digits.submission import check_submission
 
-COMMANDS = ["data", "train", "submission", "submit", "leaderboard", "predict", "show", "recipe", "demo"]
+COMMANDS = ["data", "train", "submission", "submit", "leaderboard", "predict", "show", "report", "recipe", "demo"]
 QUICK = LONG.replace("epochs = 120", "epochs = 3")
 
 

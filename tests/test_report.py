@@ -1,4 +1,4 @@
-"""The report as a file: what is in it, what is left out and that this is said. What a browser makes of it is elsewhere."""
+"""The report as a file: what is in it, what is left out and that this is said."""
 
 import base64
 import hashlib

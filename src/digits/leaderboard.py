@@ -68,9 +68,7 @@ class Row:
         }
 
 
-def rows(
-    ledger: Iterable[Run], submissions: Path, broken: Iterable[Broken] = (), sample: bool = False
-) -> list[Row]:
+def rows(ledger: Iterable[Run], submissions: Path, broken: Iterable[Broken] = (), sample: bool = False) -> list[Row]:
     """The runs but those of sample data (unless `sample`), and Kaggle's strangers as last synced, best first.
 
     Best is the highest public score; runs that have none follow by their dev accuracy, folders that hold no sound run

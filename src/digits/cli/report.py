@@ -41,7 +41,7 @@ def report(
     ledger = [run for run in known if not run.sample] or known
     if only:
         for start in only:
-            if not any(one.id.startswith(start) for one in (*known, *broken)):
+            if not any(name.startswith(start) for name in [*(run.id for run in known), *(one.id for one in broken)]):
                 raise DigitsError(f"there is no run {start} in {submissions}: `digits leaderboard` lists them")
         ledger = [run for run in known if run.id.startswith(tuple(only))]
         broken = [one for one in broken if one.id.startswith(tuple(only))]
@@ -59,6 +59,7 @@ def report(
     else:
         for one in written.remarks:
             say(console, one)
-        say(console, f"report: {written.path} ({written.runs:,} run{'s' * (written.runs != 1)}, {written.bytes / 1e6:.1f} MB)")
+        count = f"{written.runs:,} run{'s' * (written.runs != 1)}"
+        say(console, f"report: {written.path} ({count}, {written.bytes / 1e6:.1f} MB)")
     if open_it:
         webbrowser.open(path.resolve().as_uri())

@@ -82,7 +82,7 @@ def write(
 
 
 def _row(row: leaderboard.Row, run: Run | None, broken_at: Path | None) -> dict[str, Any]:
-    """A line of the table: of a run, of a folder that holds none which can be read, or of a submission of no run here."""
+    """A line of the table: of a run, of a folder with none that can be read, or of a submission of no run here."""
     dev = {"correct": row.dev.correct, "images": row.dev.images} if row.dev else None
     record = run.record if run else {}
     gap = row.gap
@@ -167,16 +167,15 @@ def _page(rows: list[dict[str, Any]], told: Sequence[Telling], data: Data | None
         "labels": doubts,
         "plot": _plot(rows),
         "pictures": {"columns": COLUMNS, "rows": pictures.rows} if pictures else None,
-        "foot": f"Written by digits {__version__} on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC. This file loads nothing "
-        "from anywhere.",
+        "foot": f"Written by digits {__version__} on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC. It loads nothing.",
     }
     files = resources.files(__name__)
     script = (files / "page.js").read_text(encoding="utf-8").strip()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    sheet = f'.tile {{ background-image: url("{pictures.uri()}"); background-size: {100 * COLUMNS}%; }}' if pictures else ""
+    sheet = f'background-image: url("{pictures.uri()}"); background-size: {100 * COLUMNS}%;' if pictures else ""
     parts = {
         "STYLE": (files / "style.css").read_text(encoding="utf-8").strip(),
-        "SPRITE": sheet,
+        "PICTURES": f".tile {{ {sheet} }}",
         "SCRIPT_HASH": digest,
         "CONTENT": embedded(content),
         "SCRIPT": script,
@@ -241,8 +240,8 @@ def _pairs(told: Sequence[Telling]) -> dict[str, list[Any]]:
 
 def _verdict(other: HeldOut, better: HeldOut) -> str:
     """What `digits compare` says of two runs, under names that the page puts others for."""
-    named = [replace(one, run=Run(Path(name), one.run.record)) for one, name in ((other, "@other"), (better, "@better"))]
-    return compare_held_out(*named).verdict
+    a, b = (replace(one, run=Run(Path(name), one.run.record)) for one, name in ((other, "@other"), (better, "@better")))
+    return compare_held_out(a, b).verdict
 
 
 def _plot(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the report shows of a run, as plain values: a part that can't be read is left out, and it is said which and why."""
+"""What the report shows of a run, as plain values: what can't be read is left out, and it is said what and why."""
 
 import hashlib
 import math
@@ -88,7 +88,7 @@ class Telling:
         return {"network": [_layer_text(line) for line in recipe.network], **_tables(recipe)}
 
     def _member_tables(self) -> list[dict[str, Any]]:
-        """The members, from their folders; from the ensemble's record, as far as it has them, where those are not here."""
+        """The members, from their folders, or where those are not here as far as the run's record has them."""
         recorded = self.run.record.get("members")  # a blend's are runs of their own, with weights
         records = [{**member.record, "status": member.status} for member in self._members]
         records = records or [one for one in (recorded if isinstance(recorded, list) else []) if isinstance(one, dict)]
