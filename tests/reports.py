@@ -46,7 +46,7 @@ def run_of(
     record = {"data": {"kind": "own", "sha256": source.sha256, "train_images": 500}, **record}
     created = record.pop("created", "2026-11-25T10:00:00+00:00")
     run = finished_run(folder, name, seed, list(wrong), list(rows), **record)
-    resolved = {**recipes.load("mlp").resolved(), "name": name, "description": f"the recipe {name}"}
+    resolved = {**recipes.load("seed").resolved(), "name": name, "description": f"the recipe {name}"}
     run.update(recipe=resolved, created=created, parameters=1234)
     log(run, 5)
     return run

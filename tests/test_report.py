@@ -95,7 +95,7 @@ def test_what_a_run_is_told_of(page: str) -> None:
         "x": [1, 2, 3, 4, 5],
         "y": [25, 12.5, 8.333, 6.25, 5],
     }
-    assert best["settings"]["network"][1] == "dense units=800"
+    assert best["settings"]["network"][1] == "dense units=10 init=uniform"
     assert (best["missing"], best["wrong"]) == ([], [])
 
 

@@ -268,13 +268,13 @@ const COLUMNS = [
   { id: "rank", name: "#", value: (row) => row.rank, kind: "rank", first: 1 },
   { id: "run", name: "Run", value: (row) => row.run, first: 1 },
   { id: "recipe", name: "Recipe", value: (row) => row.recipe, first: 1 },
-  { id: "seed", name: "Seed", value: (row) => row.seed, number: true, first: 1 },
+  { id: "seed", name: "Seed", value: (row) => row.seed, number: true, first: 1, from: "wider" },
   { id: "dev", name: "Dev accuracy", value: (row) => row.dev && row.dev.accuracy, number: true, first: -1 },
   { id: "public", name: "Public", value: (row) => row.public, number: true, first: -1 },
   { id: "gap", name: "Gap", value: (row) => row.gap && row.gap.value, number: true, first: -1 },
-  { id: "seconds", name: "Time", value: (row) => row.seconds, number: true, first: 1 },
+  { id: "seconds", name: "Time", value: (row) => row.seconds, number: true, first: 1, from: "wider" },
   { id: "date", name: "Date", value: (row) => row.date, first: -1 },
-  { id: "commit", name: "Commit", value: (row) => row.commit, first: 1, wide: true },
+  { id: "commit", name: "Commit", value: (row) => row.commit, first: 1, from: "widest" },
 ];
 const board = { sort: "rank", way: 1, text: "", recipe: "", from: "", to: "", chosen: [], scroll: 0 };
 
@@ -314,6 +314,14 @@ function whisker(row, scale) {
   return svg;
 }
 
+// On what images a dev score is, where that is not the same of all runs; empty where it is the usual.
+const JUDGED = { dev: ["", ""], fold: ["fold", "on one fold"], oof: ["oof", "out of fold, on all labelled images"] };
+const severalKinds = content.rows.some((row) => row.judged && row.judged !== "dev");
+function judgedOn(row) {
+  const [name, title] = JUDGED[row.judged] || JUDGED.dev;
+  return severalKinds && h("span", { class: "judged" }, name && h("abbr", { title }, name));
+}
+
 function cells(row, scale, choose) {
   const dash = () => h("span", { class: "none" }, "–");
   const named = (name, extra, ...children) => h("td", { "data-name": name, class: extra }, ...children);
@@ -326,14 +334,14 @@ function cells(row, scale, choose) {
     h("td", { class: "number rank soft-number" }, row.rank),
     h("td", { class: "run" }, id, badge && [" ", badge]),
     named("Recipe", "less", row.recipe || dash()),
-    named("Seed", "number", row.seed === null ? dash() : row.seed),
-    named("Dev accuracy", "number key", row.dev ? [percent(row.dev.accuracy), h("span", { class: "soft-number" }, ` ± ${(100 * row.dev.error).toFixed(2)}`), row.judged !== "dev" && h("abbr", { title: row.judged === "oof" ? "out of fold, on all labelled images" : "on one fold" }, row.judged)] : dash()),
+    named("Seed", "number wider", row.seed === null ? dash() : row.seed),
+    named("Dev accuracy", "number key", row.dev ? [percent(row.dev.accuracy), h("span", { class: "soft-number" }, ` ± ${(100 * row.dev.error).toFixed(2)}`), judgedOn(row)] : dash()),
     h("td", { class: "whisker" }, scale && whisker(row, scale)),
     named("Public", "number key", row.public === null ? dash() : row.public.toFixed(5)),
     named("Gap", "number key", row.gap ? h("span", { class: row.gap.surprise ? "surprise" : "" , title: row.gap.text }, points(row.gap.value)) : dash()),
-    named("Time", "number less", row.seconds === null ? dash() : time(row.seconds)),
-    named("Date", "number less", row.date ? h("time", { datetime: row.date, title: row.date }, day(row.date)) : dash()),
-    named("Commit", "mono wide-only", row.commit || dash()),
+    named("Time", "number less wider", row.seconds === null ? dash() : time(row.seconds)),
+    named("Date", "less still", row.date ? h("time", { datetime: row.date, title: row.date }, day(row.date)) : dash()),
+    named("Commit", "mono widest", row.commit || dash()),
   ];
 }
 
@@ -395,7 +403,7 @@ function runsPage() {
   const table = h("table", { class: "board" },
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span", { class: "skip" }, "Choose")),
       COLUMNS.flatMap((column) => {
-        const head = h("th", { scope: "col", class: [column.number && "number", column.kind, column.wide && "wide-only"].filter(Boolean).join(" ") || null }, h("button", { type: "button", onclick: () => sortBy(column) }, column.name));
+        const head = h("th", { scope: "col", class: [column.number && "number", column.kind, column.from].filter(Boolean).join(" ") || null }, h("button", { type: "button", onclick: () => sortBy(column) }, column.name));
         heads.set(column.id, head);
         return column.id === "dev" ? [head, h("th", { scope: "col", class: "whisker", "aria-hidden": "true" }, "error, log scale")] : [head];
       }))),
@@ -508,7 +516,7 @@ function runPage(run) {
   if (one.members.length)
     nodes.push(h("section", {}, h("h2", {}, "Members"), h("div", { class: "stack-small" }, h("table", {},
       h("thead", {}, h("tr", {}, ["", "seed", "held out", weighed && "weight", "accuracy on it", "time"].filter((head) => head !== false).map((head, k) => h("th", { scope: "col", class: k > 2 ? "number" : null }, head)))),
-      h("tbody", {}, one.members.map((member, k) => h("tr", {}, h("th", { scope: "row" }, told[member.run] ? h("a", { href: address("run", member.run), class: "mono" }, member.run) : member.run || k), h("td", {}, member.seed), h("td", {}, member.split), weighed && h("td", { class: "number" }, member.weight === null ? "–" : plain(member.weight)), h("td", { class: "number" }, member.dev ? member.dev.text : member.status), h("td", { class: "number" }, time(member.seconds))))))),
+      h("tbody", {}, one.members.map((member, k) => h("tr", {}, h("th", { scope: "row" }, told[member.run] ? h("a", { href: address("run", member.run), class: "mono" }, member.run) : member.run || k), h("td", {}, member.seed), h("td", {}, member.split), weighed && h("td", { class: "number" }, member.weight === null ? "–" : short(member.weight)), h("td", { class: "number" }, member.dev ? member.dev.text : member.status), h("td", { class: "number" }, time(member.seconds))))))),
       h("p", { class: "soft small" }, / in its turn/.test(one.split) ? "The dev score of the whole is out of fold: each image is judged by the members that did not train on it." : null)));
   if (one.confusion)
     nodes.push(
