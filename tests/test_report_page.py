@@ -309,7 +309,7 @@ def test_nothing_is_wider_than_the_screen(
 
 def test_the_table_fits_at_every_width(reader: Reader) -> None:
     ends = "['.board', '.filters'].map((name) => document.querySelector(name).getBoundingClientRect().right)"
-    for width in (861, 920, 921, 1120, 1121, 1240, 1241):
+    for width in (861, 980, 981, 1150, 1151, 1240, 1241):
         reader.page.set_viewport_size({"width": width, "height": 700})
         table, page = reader.page.evaluate(ends)
         assert table <= page + 1, width

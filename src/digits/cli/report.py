@@ -1,7 +1,6 @@
 """The command that writes the report."""
 
 import json
-import webbrowser
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -62,4 +61,6 @@ def report(
         count = f"{written.runs:,} run{'s' * (written.runs != 1)}"
         say(console, f"report: {written.path} ({count}, {written.bytes / 1e6:.1f} MB)")
     if open_it:
+        import webbrowser
+
         webbrowser.open(path.resolve().as_uri())

@@ -1,6 +1,6 @@
 """The runs as one HTML file that needs nothing but a browser: the leaderboard, each run, any two of them compared.
 
-page.html, style.css and page.js are the page; here they are put into one file with what they show, as JSON. What is
+page.html, style.css and the scripts are the page; here they are put into one file with what they show, as JSON. What is
 reckoned is reckoned here, the page only draws it.
 """
 
@@ -35,6 +35,7 @@ LARGEST = 5_000_000  # bytes of the file
 TOLD = 400  # runs that are shown in full, the best
 PICTURES = 4_000  # images, of all runs together
 LISTED = 60_000  # mistakes, of all runs together, for comparisons
+SCRIPTS = ("elements.js", "charts.js", "images.js", "board.js", "run.js", "compare.js", "page.js")  # in this order
 VERDICTS = 300  # pairs of counts that are put into words
 
 
@@ -60,6 +61,8 @@ def write(
     `data` is what pictures of images are taken from; where there is none, `remark` says why. Raises DigitsError if the
     file can't be written.
     """
+    if data is None and not remark:
+        remark = "Images are not shown, as the data is not at hand."
     known = {run.id: run for run in ledger}
     folders = {one.id: one.folder for one in broken}
     rows = []
@@ -155,7 +158,8 @@ def _page(rows: list[dict[str, Any]], told: Sequence[Telling], data: Data | None
             room -= one.table["judged"]["wrong"]
             runs[one.run.id]["listed"] = one.listed()
     source = data.sha256[TRAIN.file] if data else next((sha for one in told if (sha := _train_sha256(one))), None)
-    doubts = pooled([one.judged for one in told if one.judged and _train_sha256(one) == source])
+    alone = [one for one in told if "blend" not in one.run.record["recipe"]]  # a blend says what its members say
+    doubts = pooled([one.judged for one in alone if one.judged and _train_sha256(one) == source])
     pictures = _pictures([one for one in told if data and _of(one, data)], runs, doubts, data) if data else None
     content = {
         "summary": _summary(rows),
@@ -170,7 +174,7 @@ def _page(rows: list[dict[str, Any]], told: Sequence[Telling], data: Data | None
         "foot": f"Written by digits {__version__} on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC. It loads nothing.",
     }
     files = resources.files(__name__)
-    script = (files / "page.js").read_text(encoding="utf-8").strip()
+    script = "\n".join((files / name).read_text(encoding="utf-8") for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     sheet = f'background-image: url("{pictures.uri()}"); background-size: {100 * COLUMNS}%;' if pictures else ""
     parts = {

@@ -107,16 +107,22 @@ class Telling:
 
     def _curves(self) -> dict[str, Any] | None:
         """Loss and error over the training: of the run, or of each member on what it holds out."""
-        logs = [(f"member {at}", member.log()) for at, member in enumerate(self._members)]
+        members = [(f"member {at}", member) for at, member in enumerate(self._members)]
         charts: dict[str, list[dict[str, Any]]] = {"loss": [], "accuracy": []}
-        for name, log in logs or [("", self.run.log())]:
+        for name, run in members or [("", self.run)]:
+            try:
+                log = run.log()
+            except OSError as error:
+                self._wrong.append(f"log.jsonl can't be read ({error.strerror})")
+                continue
             for chart, lines in charts.items():
-                for who in ("dev",) if logs else ("train", "dev"):
+                for who in ("dev",) if members else ("train", "dev"):
                     x, y = _curve(log, plots.KEYS[chart][who], percent=chart == "accuracy")
                     if x:
                         lines.append({"name": name or who, "who": who, "x": x, "y": y})
         if not any(charts.values()):
-            if self.run.record["status"] == "finished" and "network" in self.run.record["recipe"]:
+            trained = self.run.record["status"] == "finished" and "network" in self.run.record["recipe"]
+            if trained and not self.run.path("log.jsonl").exists():
                 self._missing.append("log.jsonl, its learning curves")
             return None
         whole = part(self.run.record["recipe"].get("train"), "batch_size").get("batch_size") == "all"
