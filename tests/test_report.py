@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from digits import cli, report, runs
 from digits.comparison import compare
 from digits.data import Data
 from digits.errors import DigitsError
+from digits.nn import write_arrays
 from digits.report.content import POINTS, Telling
 from digits.report.pictures import COLUMNS, Pictures
 from digits.runs import Run
@@ -354,3 +356,28 @@ def test_the_command_refuses_where_there_is_nothing_to_show(tmp_path: Path, name
     assert isinstance(result.exception, DigitsError)
     assert words in str(result.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_hundreds_of_runs_are_shown_in_full_in_less_than_5_mb(tmp_path: Path, sample_data: Data) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(600) % 10
+    pattern = run_of(tmp_path, sample_data, "many", 0, [], range(600))
+    log(pattern, 95)  # after the 5 that it has
+    ledger = []
+    for number in range(300):
+        folder = tmp_path / f"20261125-{number:06}-many-s{number}"
+        shutil.copytree(pattern.folder, folder)
+        p = rng.dirichlet(np.full(10, 0.1), 600).astype(np.float32)  # about one in ten is right: nothing is left out
+        right = int((p.argmax(axis=1) == labels).sum())
+        write_arrays(folder / "dev.npz", {"rows": np.arange(600), "labels": labels, "probabilities": p})
+        run = runs.read(folder)
+        ledger.append(Run(folder, {**run.record, "scores": {"train": None, "dev": {"correct": right, "images": 600}}}))
+    written = report.write(tmp_path / "report.html", ledger, [], tmp_path, sample_data)
+    assert (written.runs, written.told, written.remarks) == (300, 300, ())
+    assert written.bytes == (tmp_path / "report.html").stat().st_size < 5_000_000
+    shown = content((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert len(shown["pictures"]["rows"]) == 600
+    # Comparisons of the worst go first: their mistakes would take the room of all others.
+    listed = [shown["runs"][row["run"]]["listed"] is not None for row in shown["rows"]]
+    assert 0 < sum(listed) < 300
+    assert listed == sorted(listed, reverse=True)
