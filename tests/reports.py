@@ -72,7 +72,8 @@ def ledger(folder: Path, data: Data) -> dict[str, Run]:
     scored(found["worst"], 0.9, 2)
     for name in ("dev.npz", "log.jsonl", "test.npz"):
         found["bare"].path(name).unlink()
-    found["begun"].update(status="training", scores=None)
+    begun = found["begun"]
+    begun.update(status="training", scores=None, recipe={**begun.record["recipe"], "name": "<b id=bad>bold</b>"})
     trio = found["ensemble"]
     trio.path("log.jsonl").unlink()
     for number in range(3):

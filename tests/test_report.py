@@ -23,7 +23,7 @@ from digits.comparison import compare
 from digits.data import Data
 from digits.errors import DigitsError
 from digits.nn import write_arrays
-from digits.report.content import POINTS, Telling
+from digits.report.content import POINTS, Account
 from digits.report.pictures import COLUMNS, Pictures
 from digits.runs import Run
 
@@ -52,7 +52,7 @@ def content(page: str) -> Any:
 
 
 def told(run: Run) -> dict[str, Any]:
-    return Telling(run).table
+    return Account(run).table
 
 
 def of(shown: Any, name: str) -> Any:
@@ -80,6 +80,18 @@ def test_a_row_has_the_scores_and_a_surprise_is_called_so(page: str) -> None:
     assert worst["gap"]["surprise"]
     assert content(page)["plot"]["images"] == 200
     assert [point["surprise"] for point in content(page)["plot"]["points"]] == [False, True]
+
+
+def test_the_band_of_no_surprise_by_hand(page: str) -> None:
+    plot = content(page)["plot"]
+    # From 0.7 - 0.032 to 0.975 + 0.011, and a bit of room.
+    assert 0.63 < plot["low"] < 0.668
+    assert 0.987 < plot["high"] <= 1
+    assert (plot["band"][0][0], plot["band"][-1][0]) == pytest.approx((plot["low"], plot["high"]), abs=1e-5)
+    for at, half in plot["band"]:
+        right = round(200 * at) / 200  # of the dev images
+        error = (right * (1 - right) / 200 + at * (1 - at) / 28_000) ** 0.5
+        assert half == pytest.approx(2 * error, abs=1e-5)
 
 
 def test_what_a_run_is_told_of(page: str) -> None:

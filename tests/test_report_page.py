@@ -274,7 +274,11 @@ def test_hostile_text_stays_text(reader: Reader, known: dict[str, Run]) -> None:
     reader.go(routes(known)["second"])
     page.get_by_text(HOSTILE).wait_for()
     assert page.title() == f"{known['second'].id} · digits"
-    assert page.locator("img").count() == 0
+    assert page.locator("img, #bad").count() == 0
+    reader.go("#/")
+    page.get_by_label("Recipe", exact=True).select_option("<b id=bad>bold</b>")
+    assert reader.listed == [known["begun"].id]
+    assert page.locator("img, #bad").count() == 0
 
 
 def test_dev_against_public_scores_is_a_chart_with_words(reader: Reader, known: dict[str, Run]) -> None:
@@ -285,8 +289,11 @@ def test_dev_against_public_scores_is_a_chart_with_words(reader: Reader, known: 
     page.get_by_text("The runs as a table").click()
     rows = page.locator("details[open] tbody tr").all_inner_texts()
     assert any(known["worst"].id in row and "90.000%" in row for row in rows)
-    chart.locator("a").last.click()
+    page.locator("details[open]").get_by_role("link", name=known["worst"].id).click()
     reader.arrives(known["worst"].id)
+    page.go_back()
+    chart.locator("a").first.click()
+    reader.arrives(known["second"].id)
 
 
 @pytest.mark.parametrize("size", [PHONE, SMALL_PHONE, LAPTOP], ids=str)

@@ -1,7 +1,7 @@
 """The runs as one HTML file that needs nothing but a browser: the leaderboard, each run, any two of them compared.
 
-page.html, style.css and the scripts are the page; here they are put into one file with what they show, as JSON. What is
-reckoned is reckoned here, the page only draws it.
+page.html, style.css and the scripts are the page; here they are put into one file with what they show, as JSON.
+Statistics are reckoned here: the page counts, looks them up and draws.
 """
 
 import base64
@@ -25,11 +25,11 @@ from digits.comparison import compare_held_out
 from digits.data import TRAIN, Data
 from digits.files import make_folder, write_text
 from digits.heldout import HeldOut
-from digits.report.content import Telling, pooled, score_table
+from digits.report.content import Account, pooled, score_table
 from digits.report.pictures import COLUMNS, Pictures
 from digits.runs import Broken, Run
-from digits.stats import mcnemar, paired_difference
-from digits.submit import SCORED_IMAGES
+from digits.stats import Score, mcnemar, paired_difference
+from digits.submit import SCORED_IMAGES, gap
 
 LARGEST = 5_000_000  # bytes of the file
 TOLD = 400  # runs that are shown in full, the best
@@ -70,7 +70,7 @@ def write(
         run = known.get(row.run) if row.recipe else None
         broken_at = None if row.recipe else folders.get(row.run)
         rows.append({**_row(row, run, broken_at), "rank": None if broken_at else rank})
-    best = [Telling(known[row["run"]]) for row in rows if row["kind"] == "run"][:TOLD]
+    best = [Account(known[row["run"]]) for row in rows if row["kind"] == "run"][:TOLD]
     count = len(best)
     while True:
         remarks = _remarks(best[:count], len(known), data, remark)
@@ -88,7 +88,7 @@ def _row(row: leaderboard.Row, run: Run | None, broken_at: Path | None) -> dict[
     """A line of the table: of a run, of a folder with none that can be read, or of a submission of no run here."""
     dev = {"correct": row.dev.correct, "images": row.dev.images} if row.dev else None
     record = run.record if run else {}
-    gap = row.gap
+    off = row.gap
     return {
         "kind": "run" if run else "broken" if broken_at else "stranger",
         "run": row.run,
@@ -99,12 +99,12 @@ def _row(row: leaderboard.Row, run: Run | None, broken_at: Path | None) -> dict[
         "dev": score_table(dev),
         "judged": row.judged,
         "public": row.public_score,
-        "gap": gap
+        "gap": off
         and {
-            "value": gap.value,
-            "error": gap.standard_error,
-            "text": str(gap),
-            "surprise": abs(gap.value) > 2 * gap.standard_error,
+            "value": off.value,
+            "error": off.standard_error,
+            "text": str(off),
+            "surprise": abs(off.value) > 2 * off.standard_error,
         },
         "seconds": row.seconds,
         "commit": str(row.commit)[:7] + ("+" if row.dirty else "") if row.commit else None,
@@ -125,7 +125,7 @@ def _row(row: leaderboard.Row, run: Run | None, broken_at: Path | None) -> dict[
     }
 
 
-def _remarks(told: Sequence[Telling], runs: int, data: Data | None, remark: str) -> list[str]:
+def _remarks(told: Sequence[Account], runs: int, data: Data | None, remark: str) -> list[str]:
     """What a reader should know of what is not shown."""
     found = [remark] if remark else []
     others = sum(one.judged is not None and not _of(one, data) for one in told) if data else 0
@@ -144,12 +144,12 @@ def _remarks(told: Sequence[Telling], runs: int, data: Data | None, remark: str)
     return found
 
 
-def _of(told: Telling, data: Data) -> bool:
+def _of(told: Account, data: Data) -> bool:
     """The run was trained on this very train.csv."""
     return bool(told.run.record["data"]["sha256"].get(TRAIN.file) == data.sha256[TRAIN.file])
 
 
-def _page(rows: list[dict[str, Any]], told: Sequence[Telling], data: Data | None, remarks: list[str]) -> str:
+def _page(rows: list[dict[str, Any]], told: Sequence[Account], data: Data | None, remarks: list[str]) -> str:
     """The HTML file's text."""
     runs = {one.run.id: {**one.table, "listed": None} for one in told}
     room = LISTED
@@ -194,12 +194,12 @@ def embedded(value: Any) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _train_sha256(told: Telling) -> str | None:
+def _train_sha256(told: Account) -> str | None:
     return told.run.record["data"]["sha256"].get(TRAIN.file) if told.judged else None
 
 
 def _pictures(
-    told: Sequence[Telling], runs: dict[str, dict[str, Any]], doubts: dict[str, Any] | None, data: Data
+    told: Sequence[Account], runs: dict[str, dict[str, Any]], doubts: dict[str, Any] | None, data: Data
 ) -> Pictures:
     """The images that are shown: of galleries first, then those that comparisons may show."""
     pictures = Pictures(data.images, PICTURES)
@@ -214,7 +214,7 @@ def _pictures(
     return pictures
 
 
-def _pairs(told: Sequence[Telling]) -> dict[str, list[Any]]:
+def _pairs(told: Sequence[Account]) -> dict[str, list[Any]]:
     """What it says that of two runs, on so many images, one alone has so many right and the other alone so many.
 
     The keys are "fewer more images"; the values the difference in favour of the one with more, the ends of its 95 %
@@ -249,23 +249,38 @@ def _verdict(other: HeldOut, better: HeldOut) -> str:
 
 
 def _plot(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The runs with both scores, and how many images they are judged on, most usually, which the band is drawn for."""
-    both = [row for row in rows if row["gap"]]
-    counts = Counter(row["dev"]["images"] for row in both)
+    """The runs with both scores, and the band about the line of no surprise: twice the standard error of the gap.
+
+    It is that of as many dev images as most of the runs have. `low` and `high` are the ends of both axes.
+    """
+    points = [
+        {
+            "run": row["run"],
+            "dev": row["dev"]["accuracy"],
+            "devError": row["dev"]["error"],
+            "public": row["public"],
+            "gap": row["gap"]["text"],
+            "surprise": row["gap"]["surprise"],
+        }
+        for row in rows
+        if row["gap"]
+    ]
+    if not points:
+        return {"points": []}
+    images = Counter(row["dev"]["images"] for row in rows if row["gap"]).most_common(1)[0][0]
+    ends = [
+        end for one in points for end in (one["dev"] - one["devError"], one["dev"] + one["devError"], one["public"])
+    ]
+    room = max(0.08 * (max(ends) - min(ends)), 0.0008)
+    low, high = max(0.0, min(ends) - room), min(1.0, max(ends) + room)
+    errors = [(at, gap(at, Score(round(at * images), images)).standard_error) for at in np.linspace(low, high, 41)]
     return {
-        "points": [
-            {
-                "run": row["run"],
-                "dev": row["dev"]["accuracy"],
-                "devError": row["dev"]["error"],
-                "public": row["public"],
-                "gap": row["gap"]["text"],
-                "surprise": row["gap"]["surprise"],
-            }
-            for row in both
-        ],
-        "images": counts.most_common(1)[0][0] if counts else None,
+        "points": points,
+        "images": images,
         "scored": SCORED_IMAGES,
+        "low": low,
+        "high": high,
+        "band": [[round(float(at), 6), round(2 * error, 6)] for at, error in errors],
     }
 
 

@@ -115,7 +115,7 @@ function cells(row, scale, choose) {
     h("td", { class: "pick" }, box),
     h("td", { class: "number rank soft-number" }, row.rank),
     h("td", { class: "run" }, id, badge && [" ", badge]),
-    named("Recipe", "less", row.recipe || dash()),
+    named("Recipe", "recipe less", row.recipe || dash()),
     named("Seed", "number wider", row.seed === null ? dash() : row.seed),
     named(
       "Dev accuracy",
@@ -301,9 +301,7 @@ function runsPage() {
             h("button", { type: "button", onclick: () => sortBy(column) }, column.name),
           );
           heads.set(column.id, head);
-          return column.id === "dev"
-            ? [head, h("th", { scope: "col", class: "whisker", "aria-hidden": "true" }, "error, log scale")]
-            : [head];
+          return column.id === "dev" ? [head, h("th", { scope: "col", class: "whisker" }, "error, log scale")] : [head];
         }),
       ),
     ),

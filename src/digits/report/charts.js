@@ -235,8 +235,7 @@ function numbers(title, heads, rows) {
 }
 
 function surprisePlot() {
-  const { points: all, images, scored } = content.plot;
-  const spread = (value, n) => Math.sqrt(Math.max(value * (1 - value), 0) / n);
+  const { points: all, images, scored, low, high, band } = content.plot;
   const section = h("section", {}, h("h2", {}, "Dev against public score"));
   if (!all.length) {
     section.append(
@@ -263,16 +262,8 @@ function surprisePlot() {
             right = width - 10,
             top = 26,
             bottom = height - 42;
-          const values = all.flatMap((point) => [point.dev - point.devError, point.dev + point.devError, point.public]);
-          let low = Math.min(...values),
-            high = Math.min(Math.max(...values), 1);
-          const room = Math.max((high - low) * 0.08, 0.0008);
-          low = Math.max(0, low - room);
-          high = Math.min(1, high + room);
           const x = linear(low, high, left, right),
             y = linear(low, high, bottom, top);
-          const at = Array.from({ length: 41 }, (_, k) => low + ((high - low) * k) / 40);
-          const wide = at.map((value) => 2 * Math.hypot(spread(value, images), spread(value, scored)));
           const clip = (value) => Math.min(Math.max(value, low), high);
           const format = (value) => (100 * value).toFixed(high - low < 0.02 ? 2 : 1).replace(/\.?0+$/, "");
           yAxis(svg, y, ticks(low, high, 6), left, right, "public score, %", format);
@@ -285,8 +276,8 @@ function surprisePlot() {
             right,
             format,
           );
-          const upper = at.map((value, k) => `${x(value)},${y(clip(value + wide[k]))}`);
-          const lower = at.map((value, k) => `${x(value)},${y(clip(value - wide[k]))}`).reverse();
+          const upper = band.map(([value, wide]) => `${x(value)},${y(clip(value + wide))}`);
+          const lower = band.map(([value, wide]) => `${x(value)},${y(clip(value - wide))}`).reverse();
           svg.append(
             s("polygon", { class: "band", points: [...upper, ...lower].join(" ") }),
             s("line", { class: "axis", x1: x(low), y1: y(low), x2: x(high), y2: y(high), "stroke-dasharray": "4 4" }),
@@ -298,7 +289,7 @@ function surprisePlot() {
               "a",
               {
                 href: address("run", point.run),
-                "aria-label": `${point.run}: dev ${percent(point.dev)}, public ${percent(point.public, 3)}, ${point.gap}`,
+                tabindex: -1, // the picture is one thing to a keyboard; the table below has the links
               },
               s(
                 "title",
@@ -339,7 +330,12 @@ function surprisePlot() {
         numbers(
           "The runs as a table",
           ["run", "dev", "public", "gap"],
-          all.map((point) => [point.run, percent(point.dev), percent(point.public, 3), point.gap]),
+          all.map((point) => [
+            h("a", { href: address("run", point.run) }, point.run),
+            percent(point.dev),
+            percent(point.public, 3),
+            point.gap,
+          ]),
         ),
       ),
     ),

@@ -26,7 +26,7 @@ POINTS = 60  # of a learning curve
 TABLES = ("train", "optimizer", "schedule", "average", "loss", "augment", "predict", "ensemble")
 
 
-class Telling:
+class Account:
     """What is told of one run: `table` is all of it, `judged` what it answered on held-out images, None if unknown.
 
     In the table, `missing` says what of the run is not here, `wrong` what is not as it should be.
