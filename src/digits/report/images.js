@@ -52,7 +52,7 @@ function card([row, label, thousandths, against, asked]) {
     {},
     tile(row, `image in row ${row} of train.csv, labelled ${label}, predicted ${predicted}`),
     said(
-      ["predicted", predicted, `${sure}%`, predicted === label ? null : "wrong"],
+      ["says", predicted, `${sure}%`, predicted === label ? null : "wrong"],
       ["label", label, `${own}%`, "right"],
     ),
     ten(label, predicted, thousandths),
