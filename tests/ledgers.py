@@ -27,7 +27,7 @@ def answers(labels: NDArray[Any], wrong: list[int], sure: float = 0.91) -> NDArr
 
 def finished_run(
     submissions: Path,
-    recipe: str = "mlp",
+    name: str = "mlp",
     seed: int = 0,
     wrong: list[int] | None = None,
     rows: range | list[int] | None = range(1000),
@@ -42,9 +42,9 @@ def finished_run(
     """
     run = runs.create(
         submissions,
-        f"{recipe}-s{seed}",
+        f"{name}-s{seed}",
         {
-            "recipe": {"name": recipe, "train": {"epochs": 1}},
+            "recipe": {"name": name, "train": {"epochs": 1}},
             "seed": seed,
             "split": split or Split(0.0 if rows is None else 0.1).spec(),
             "data": {"kind": "official", "sha256": SHA, "test_images": 20},

@@ -24,7 +24,9 @@ def test_two_runs_are_compared_image_by_image(tmp_path: Path) -> None:
     assert list(found.only_b) == [1, 2, 3]
     assert found.difference == paired_difference(1, 3, 1000)
     assert found.p == mcnemar(1, 3) == 0.625  # 2 · (1 + 4) / 2⁴
-    assert found.verdict.startswith(f"{b.id} is better than {a.id} by 0.20 ± 0.22 points: could well be noise; about ")
+    assert found.verdict.startswith(
+        f"{b.id} is better than {a.id} by 0.20 ± 0.22 points: could well be noise (p = 0.62); about "
+    )
     assert f"about {found.more_seeds} more seeds of each would tell" in found.verdict
     assert found.plain()["only_b_right"] == [1, 2, 3]
     json.dumps(found.plain())
@@ -140,8 +142,9 @@ def test_seeds_are_paired_and_those_of_one_side_left_out(tmp_path: Path) -> None
     # Image 0 is 0, 0, 0; 1: 0, 0, 1; 2: 1, 0, 1; 3: 0, 1, 1; 4: 0, 0, 1
     assert list(found.only_b) == [2, 3]
     assert list(found.only_a) == []
+    assert list(compare_seeds(b, a, "b", "a").only_a) == [2, 3]
     assert found.verdict.startswith(
-        "b is better than a by 0.20 ± 0.10 points over 3 seeds: could well be noise; about "
+        "b is better than a by 0.20 ± 0.10 points over 3 seeds: may still be noise (p = 0.18); about "
     )
     json.dumps(found.plain())
 

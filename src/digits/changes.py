@@ -80,7 +80,7 @@ def _table_changes(where: str, a: Any, b: Any) -> Iterator[Change]:
     if isinstance(a, dict) and isinstance(b, dict):
         for key in dict.fromkeys([*a, *b]):
             yield from _table_changes(f"{where}.{key}", a.get(key, GONE), b.get(key, GONE))
-    elif a is GONE or b is GONE or a != b:
+    elif a is not b and (a is GONE or b is GONE or a != b):
         for table in (a, b):
             if isinstance(table, dict):  # against a single value, or nothing
                 for key in table:

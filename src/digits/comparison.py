@@ -52,7 +52,7 @@ class Comparison:
         words = _better(self.difference, a, b)
         if self.p < LEVEL:
             return f"{words}: more than chance ({p_text(self.p)}) for these two; other seeds may come out otherwise"
-        return f"{words}: {_noise(self.difference, self.more_seeds)}"
+        return f"{words}: {_noise(self.difference, self.p, self.more_seeds)}"
 
     def plain(self) -> dict[str, Any]:
         """The comparison as plain values, the images by their rows in train.csv."""
@@ -75,7 +75,7 @@ class SeedComparison:
 
     `pairs` has a comparison for each of the `seeds`. `over_seeds` says how far the difference is more than the chance
     of the training, on these images; `over_images` how far it would hold on others. `only_a` and `only_b` are the
-    places of the images that more of A's, or of B's, runs have right, by at least half of them.
+    places of the images that more of A's, or of B's, runs have right, by at least half of them, the clearest first.
     """
 
     name_a: str
@@ -94,7 +94,7 @@ class SeedComparison:
         test = self.over_seeds
         words = f"{_better(test.difference, self.name_a, self.name_b)} over {test.pairs} seeds"
         if test.p >= LEVEL:
-            return f"{words}: {_noise(test.difference, self.more_seeds)}"
+            return f"{words}: {_noise(test.difference, test.p, self.more_seeds)}"
         words += f": more than the chance of the training ({p_text(test.p)})"
         if not self.over_images.telling:
             words += f", though other images than these {len(self.pairs[0].a.rows):,} may say otherwise"
@@ -161,7 +161,8 @@ def compare_seeds(a: Sequence[Run], b: Sequence[Run], name_a: str = "A", name_b:
     over_images = normal_difference(float(by_image.mean()), float(by_image.std(ddof=1)) / images**0.5)
     needed = pairs_needed(test.difference.value / test.standard_deviation)
     more = 0 if test.p < LEVEL else None if needed is None else max(needed - len(seeds), 1)
-    only_a, only_b = (np.flatnonzero(sign * by_image >= 0.5) for sign in (-1, 1))
+    by_most = np.argsort(-np.abs(by_image), kind="stable")
+    only_a, only_b = (by_most[sign * by_image[by_most] >= 0.5] for sign in (-1, 1))
     return SeedComparison(name_a, name_b, tuple(seeds), tuple(pairs), test, over_images, only_a, only_b, more)
 
 
@@ -197,6 +198,8 @@ def draw(found: Comparison | SeedComparison, images: NDArray[np.uint8], path: Pa
     pairs = [found] if isinstance(found, Comparison) else found.pairs
     names = (pairs[0].a.run.id, pairs[0].b.run.id) if isinstance(found, Comparison) else (found.name_a, found.name_b)
     p_a, p_b = (np.mean([side.probabilities for side in sides], axis=0) for sides in _sides(pairs))
+    for p in (p_a, p_b):  # what the mistake is taken for, though the mean of the seeds may be right
+        p[np.arange(len(p)), pairs[0].a.labels] = 0
     most = "" if len(pairs) == 1 else " in half of the seeds or more"
     rows, labels = pairs[0].a.rows, pairs[0].a.labels
     sides = [
@@ -244,12 +247,13 @@ def _better(difference: Difference, a: str, b: str) -> str:
     return f"{better} is better than {other} by {abs(value):.2f} ± {error:.2f} points"
 
 
-def _noise(difference: Difference, more_seeds: int | None) -> str:
+def _noise(difference: Difference, p: float, more_seeds: int | None) -> str:
     if not difference.value:
         return "no difference to be seen"
+    words = f"{'may still' if p < 4 * LEVEL else 'could well'} be noise ({p_text(p)})"
     if more_seeds is None:
-        return "could well be noise, and no number of seeds that anybody would train would tell"
-    return f"could well be noise; about {more_seeds} more seed{'s' if more_seeds > 1 else ''} of each would tell"
+        return f"{words}, and no number of seeds that anybody would train would tell"
+    return f"{words}; about {more_seeds} more seed{'s' if more_seeds > 1 else ''} of each would tell"
 
 
 def _surest(where: NDArray[np.bool_], mistaken: HeldOut) -> Rows:

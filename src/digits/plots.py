@@ -158,14 +158,14 @@ def disagreements(
     path: Path, images: Images, rows: Labels, labels: Labels, sides: Sequence[Disagreement], title: str
 ) -> None:
     """The images that one of two sides alone has right, and what the other takes them for, each with its row."""
-    heights = [max(-(-min(len(side.places), GALLERY[0] * GALLERY[1]) // GALLERY[1]), 1) for side in sides]
+    heights = [-(-min(len(side.places), GALLERY[0] * GALLERY[1]) // GALLERY[1]) for side in sides]
 
     def draw(figure: "Figure") -> None:
         ratios = [1.5 * height + 0.5 for height in heights]
         parts: Any = figure.subfigures(len(sides), 1, squeeze=False, height_ratios=ratios)
         for part, side, height in zip(parts.ravel(), sides, heights, strict=True):
             shown = side.places[: GALLERY[0] * GALLERY[1]]
-            grid = part.subplots(height, GALLERY[1], squeeze=False).ravel()
+            grid = part.subplots(max(height, 1), GALLERY[1], squeeze=False).ravel()
             for axes in grid:
                 axes.axis("off")
             for axes, at in zip(grid, shown, strict=False):

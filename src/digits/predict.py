@@ -113,4 +113,5 @@ def sharpened(p: Array, power: float) -> Array:
 def log_ratios(p: Array) -> NDArray[np.float64]:
     """The logarithms of probabilities (N, K), less the largest of each image."""
     logs: NDArray[np.float64] = np.log(np.maximum(p, np.finfo(np.float32).tiny, dtype=np.float64))
-    return logs - logs.max(axis=1, keepdims=True)
+    logs -= logs.max(axis=1, keepdims=True)
+    return logs

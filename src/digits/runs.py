@@ -20,21 +20,34 @@ from digits.split import Split
 from digits.stats import Score
 
 FORMAT = 1  # of run.json; a newer one is not understood
+AVERAGES = ("probabilities", "logits", "votes")
 RIGHT: dict[str, Any] = {  # what a record holds, as far as others ask it; a key below with a ? may be missing
     "status": ("training", "finished", "failed"),
     "created": str,
-    "recipe": {"name": str},
+    "recipe": {"name": str, "description?": str, "blend?": {"members": [str], "average": AVERAGES}},
     "seed": int,
     "split": dict,
-    "data": {"kind": ("official", "sample", "own"), "sha256": dict},
+    "data": {
+        "kind": ("official", "sample", "own"),
+        "sha256": dict,
+        **{f"{part}_images?": int for part in ("train", "dev", "test")},
+    },
     "code": {"sha256": str, "commit?": (None, str), "dirty?": (None, True, False)},
     "scores": (None, {"dev": (None, {"correct": int, "images": int})}),
     "submission": (None, {"sha256": str}),
     "submissions": [
-        {"status": str, "message": str, "date": str, "sha256": (None, str), "public_score?": (None, float)}
+        {
+            **dict.fromkeys(("status", "message", "date"), str),
+            "sha256": (None, str),
+            "public_score?": (None, float),
+            **dict.fromkeys(("ref?", "rank?", "teams?"), (None, int)),
+        }
     ],
     "seconds": (None, {"train": float}),
     "notes": [{"date": str, "text": str}],
+    "members": [{"run?": str, "weight?": float, "power?": float}],
+    "machine": {"versions?": dict},
+    "parameters": int,
 }
 NEWEST = "submission.csv"  # under submissions/, a copy of the newest run's
 ID = re.compile(r"\d{8}-\d{6}-.")  # how the name of a run's folder begins
@@ -117,7 +130,7 @@ class Run:
         if self.record["status"] != "finished":
             return []
         files = ["submission.csv", *(["dev.npz"] if dev_score(self) else []), "test.npz"]
-        there = {entry.name for entry in os.scandir(self.folder)}
+        there = _names(self.folder)
         return [name for name in files if name not in there]
 
     @contextmanager
@@ -249,7 +262,7 @@ def read(folder: Path) -> Run:
     path = folder / "run.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DigitsError(f"{folder} holds no run: there is no run.json in it") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DigitsError(f"{path} can't be read ({error}): mend it, or remove the run") from error
@@ -312,22 +325,26 @@ class Broken:
 def listed(submissions: Path) -> tuple[list[Run], list[Broken]]:
     """The runs that can be read, newest first, and the folders of those that can't, by name.
 
-    A folder should hold a run if it has a run.json or another file that only runs have, or is named like one.
+    A folder should hold a run if it has a run.json or another file that only runs have, or is named like one. Those
+    whose names begin with a dot are being removed.
     """
     found, broken = [], []
-    try:
-        folders = sorted(Path(entry.path) for entry in os.scandir(submissions) if entry.is_dir())
-    except OSError:
-        return [], []
-    for folder in folders:
-        if folder.name.startswith("."):  # one that was being removed
-            continue
+    for folder in (submissions / name for name in sorted(_names(submissions)) if not name.startswith(".")):
         try:
             found.append(read(folder))
         except DigitsError as error:
-            if ID.match(folder.name) or any((folder / name).exists() for name in ("run.json", *FILES)):
+            named = ID.match(folder.name) and (folder.is_dir() or folder.is_symlink())
+            if named or _names(folder) & {"run.json", *FILES}:
                 broken.append(Broken(folder, str(error)))
     return sorted(found, key=lambda run: (str(run.record["created"]), run.id), reverse=True), broken
+
+
+def _names(folder: Path) -> set[str]:
+    """The names of what is in a folder; none where it can't be read, or is none."""
+    try:
+        return {entry.name for entry in os.scandir(folder)}
+    except OSError:
+        return set()
 
 
 def every(submissions: Path) -> list[Run]:
@@ -375,6 +392,10 @@ def remove(folder: Path) -> None:
 
     Raises DigitsError where another process is at work on the run, or it can't be removed.
     """
+    if folder.is_symlink():
+        with mendable(folder):
+            folder.unlink()
+        return
     run = Run(folder, {})
     with run.lock(), mendable(folder):
         gone = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")

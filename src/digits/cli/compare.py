@@ -31,7 +31,7 @@ def compare(
     submissions: Submissions = SUBMISSIONS,
     as_json: Json = False,
 ) -> None:
-    """Say whether B is better than A, and whether that is more than noise.
+    """Say whether B is better than A, beyond the noise.
 
     Both must be judged on the same images. Two runs are compared by McNemar's exact test; several of each, paired by
     their seeds, by the paired t-test over seeds. Images that only one side has right are drawn, if the data is at hand.

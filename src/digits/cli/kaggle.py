@@ -177,6 +177,7 @@ def leaderboard(
             f"{row.dev.images:,} {row.judged}" if row.dev else "-" if row.status == "finished" else row.status,
             score_text(row.public_score),
             str(row.gap or "-"),
+            row.date[:10],
             row.recipe or "-",
             "-" if row.seed is None else str(row.seed),
             "-" if row.seconds is None else seconds_text(row.seconds),
@@ -185,7 +186,7 @@ def leaderboard(
         )
         for row in rows
     ]
-    heads = ("run", "dev accuracy", "on", "public", "gap", "recipe", "seed", "time", "commit", "remark")
+    heads = ("run", "dev accuracy", "on", "public", "gap", "date", "recipe", "seed", "time", "commit", "remark")
     table(console, heads, cells, numbers=("seed", "time"))
 
 
