@@ -78,7 +78,7 @@ def ledger(folder: Path, data: Data) -> dict[str, Run]:
     trio.path("log.jsonl").unlink()
     for number in range(3):
         shutil.copytree(found["best"].folder, trio.path("members") / str(number))
-    found["blend"].update(recipe={"name": "blend", "blend": {"members": ["a", "b"]}})
+    found["blend"].update(recipe={"name": "blend", "blend": {"members": ["a", "b"], "average": "logits"}})
     members = [{"run": run.id, "weight": 0.5, "power": 1, "seed": 0, "split": {}} for run in (found["best"], trio)]
     found["blend"].update(members=members)
     found["blend"].path("log.jsonl").unlink()

@@ -26,10 +26,11 @@ def report(
     submissions: Submissions = SUBMISSIONS,
     as_json: Json = False,
 ) -> None:
-    """Write the runs as an HTML page: one file, which needs nothing but a browser.
+    """Write the runs as a page for the browser.
 
-    It has the leaderboard, each run with its learning curves, mistakes, calibration and labels in doubt, any two runs
-    compared, and dev against public scores. Runs on sample data are shown where there are no others, or named.
+    That is one HTML file, which loads nothing. It has the leaderboard, each run with its learning curves, mistakes,
+    calibration and labels in doubt, any two runs compared, and dev against public scores. Runs on sample data are
+    shown where there are no others, or where they are named.
     """
     from digits import data as datasets
     from digits import report as reports
