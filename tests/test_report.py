@@ -206,6 +206,12 @@ def test_a_log_edited_by_hand_is_drawn_as_far_as_it_goes(tmp_path: Path) -> None
     assert loss["dev"] == {"name": "dev", "who": "dev", "x": [1, 2, 3], "y": [0.5, 0.25, 0.125]}
 
 
+def test_a_log_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    run.path("log.jsonl").mkdir()
+    assert "log.jsonl can't be read (Is a directory)" in told(run)["wrong"]
+
+
 def test_a_long_log_is_thinned_out_and_keeps_its_ends(tmp_path: Path) -> None:
     run = finished_run(tmp_path)
     log(run, 500)

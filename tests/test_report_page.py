@@ -157,7 +157,8 @@ def test_the_table_is_filtered_by_words_recipe_and_date(reader: Reader, known: d
 
 def test_a_run_is_opened_and_back_leads_to_the_table_as_it_was(reader: Reader, known: dict[str, Run]) -> None:
     page, run = reader.page, known["best"]
-    page.get_by_label("Filter").fill("deep")
+    page.evaluate("scrollTo(0, 200)")
+    page.wait_for_timeout(50)
     page.get_by_role("link", name=run.id).click()
     reader.arrives(run.id)
     assert page.title() == f"{run.id} · digits"
@@ -175,6 +176,13 @@ def test_a_run_is_opened_and_back_leads_to_the_table_as_it_was(reader: Reader, k
     assert "4 91.0%" in (bars.get_attribute("aria-label") or "")
     cell = page.locator("table.confusion tbody tr").nth(3).locator("td").nth(4)
     assert cell.inner_text() == "1"
+    page.go_back()
+    reader.arrives("Leaderboard")
+    assert page.evaluate("scrollY") == 200
+    page.get_by_label("Filter").fill("deep")
+    page.get_by_role("link", name=run.id).click()
+    reader.arrives(run.id)
+    assert page.evaluate("scrollY") == 0
     page.go_back()
     reader.arrives("Leaderboard")
     assert page.get_by_label("Filter").input_value() == "deep"
@@ -247,6 +255,12 @@ def test_all_is_done_by_keys_alone(reader: Reader, known: dict[str, Run]) -> Non
     reader.arrives("Leaderboard")
     tab_to(f"on.textContent === '{known['best'].id}'")
     page.keyboard.press("Enter")
+    reader.arrives(known["best"].id)
+    page.reload()
+    reader.arrives(known["best"].id)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # on the way past the head of the page
+    assert focused("on.id") == "main"
     reader.arrives(known["best"].id)
     tab_to("on.tagName === 'SUMMARY'")
     page.keyboard.press("Enter")

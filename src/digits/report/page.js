@@ -49,6 +49,10 @@ addEventListener(
   { passive: true },
 );
 addEventListener("hashchange", route);
+document.querySelector("a.skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address says which page is shown, and that stays
+  main.focus();
+});
 addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || event.defaultPrevented || event.target.matches("input[type=search], select")) return;
   if (last !== "runs") location.hash = "#/";
