@@ -60,7 +60,8 @@ class Run:
 
     The record's keys: format, id, status ("training", "finished" or "failed"), created, finished, recipe (resolved),
     seed, split, data, code, machine, workers, parameters, scores, seconds, submission (its SHA-256 and rows),
-    submissions (those made of it on Kaggle), and for an ensemble members (seed, split, scores and times of each).
+    submissions (those made of it on Kaggle), notes (with their dates), and for an ensemble members (seed, split, scores
+    and times of each), for a blend members (the runs, with their weights).
     """
 
     folder: Path
