@@ -211,6 +211,7 @@ def test_two_runs_are_compared_as_the_command_does(reader: Reader, known: dict[s
     page.locator(".verdict", has_text=exchanged).wait_for()
     page.get_by_label("Run B").select_option(known["worst"].id)
     page.locator(".verdict", has_text="more than chance").wait_for()
+    assert page.get_by_text("digits compare deep mlp --recipes").is_visible()
 
 
 def test_runs_judged_on_different_images_are_not_compared(reader: Reader, known: dict[str, Run]) -> None:

@@ -229,6 +229,7 @@ function comparePage(a, b) {
     const [value, low, high, p, words] =
       content.pairs[[Math.min(onlyA, onlyB), Math.max(onlyA, onlyB), images].join(" ")];
     const [difference, from, to] = swap ? [-value, -high, -low] : [value, low, high];
+    const recipes = [a, b].map((run) => rowOf.get(run).recipe);
     const [better, other] = swap ? ["A", "B"] : ["B", "A"];
     const verdict = words
       ? words.replaceAll("@better", better).replaceAll("@other", other) + "."
@@ -240,7 +241,9 @@ function comparePage(a, b) {
       h(
         "p",
         { class: "soft", css: { "margin-top": "8px" } },
-        `On ${count(images)} images that both held out, B less A is ${points(difference)} points, 95 % interval ${points(from)} to ${points(to)}; McNemar’s exact test gives p = ${p < 0.001 ? p.toExponential(1) : p.toFixed(3)}. This is of these two trainings: another seed moves the score too, and of twenty pairs that are equal one looks different at p < 0.05.`,
+        `On ${count(images)} images that both held out, B less A is ${points(difference)} points, 95 % interval ${points(from)} to ${points(to)}; McNemar’s exact test gives p = ${p < 0.001 ? p.toExponential(1) : p.toFixed(3)}. This is of these two trainings: another seed moves the score too, and of twenty pairs that are equal one looks different at p < 0.05. `,
+        recipes[0] !== recipes[1] &&
+          coded(`Several seeds of each tell more: \`digits compare ${recipes.join(" ")} --recipes\`.`),
       ),
       h(
         "div",

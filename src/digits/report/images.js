@@ -51,10 +51,7 @@ function card([row, label, thousandths, against, asked]) {
     "li",
     {},
     tile(row, `image in row ${row} of train.csv, labelled ${label}, predicted ${predicted}`),
-    said(
-      ["says", predicted, `${sure}%`, predicted === label ? null : "wrong"],
-      ["label", label, `${own}%`, "right"],
-    ),
+    said(["says", predicted, `${sure}%`, predicted === label ? null : "wrong"], ["label", label, `${own}%`, "right"]),
     ten(label, predicted, thousandths),
     h("div", { class: "where" }, `#${row}`, asked ? ` · ${against} of ${many(asked, "run")}` : ""),
   );
