@@ -67,10 +67,10 @@ def write(
     folders = {one.id: one.folder for one in broken}
     rows = []
     for rank, row in enumerate(leaderboard.rows(ledger, submissions, broken, sample=True), 1):
-        run = known.get(row.run) if row.recipe else None
-        broken_at = None if row.recipe else folders.get(row.run)
+        run = known.get(row.run) if row.recipe is not None else None
+        broken_at = folders.get(row.run) if row.problem and not run else None
         rows.append({**_row(row, run, broken_at), "rank": None if broken_at else rank})
-    best = [Account(known[row["run"]]) for row in rows if row["kind"] == "run"][:TOLD]
+    best = [Account(known[row["run"]]) for row in [row for row in rows if row["kind"] == "run"][:TOLD]]
     count = len(best)
     while True:
         remarks = _remarks(best[:count], len(known), data, remark)
@@ -173,6 +173,11 @@ def _page(rows: list[dict[str, Any]], told: Sequence[Account], data: Data | None
         "pictures": {"columns": COLUMNS, "rows": pictures.rows} if pictures else None,
         "foot": f"Written by digits {__version__} on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC. It loads nothing.",
     }
+    return _assembled(content, pictures)
+
+
+def _assembled(content: dict[str, Any], pictures: Pictures | None) -> str:
+    """The page with its style, pictures, content and script put in; it may run this script and no other."""
     files = resources.files(__name__)
     script = "\n".join((files / name).read_text(encoding="utf-8") for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
