@@ -99,8 +99,20 @@ def test_a_submission_that_cannot_be_read_has_nothing_in_common(tmp_path: Path) 
     found = outlook(run, best)
     assert found is not None
     assert found.expected == pytest.approx(0.992, abs=1e-5)
-    run.update(scores={"dev": None})
-    assert outlook(run, best) is None
+
+
+def test_a_run_with_no_dev_score_is_judged_by_another_of_its_recipe(tmp_path: Path) -> None:
+    best = Best(0.985, judged(tmp_path, "best", 10))
+    full = finished_run(tmp_path, "cnn", 5, rows=None, test=answers(np.arange(TEST) % 10, [0, 1, 2, 3]))
+    assert outlook(full, best, [full, judged(tmp_path, "other", 5)]) is None
+    dev = judged(tmp_path, "cnn", 8, disagreeing=9, seed=1)
+    found = outlook(full, best, [full, dev])
+    assert found is not None
+    assert (found.run, found.judge) == (full, dev)
+    # What the two have in common with the best shows in the full run's own submission, of 4 other digits.
+    same = outlook(judged(tmp_path, "same", 8, disagreeing=4), best)
+    assert same is not None
+    assert (found.expected, found.standard_error) == (pytest.approx(same.expected), pytest.approx(same.standard_error))
 
 
 def test_the_chances_come_true(tmp_path: Path) -> None:

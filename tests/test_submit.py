@@ -450,7 +450,7 @@ def test_a_better_use_of_a_submission_is_named(kaggle: KaggleStub, place: Path, 
 def test_where_there_is_no_advice_the_submission_goes_on(kaggle: KaggleStub, place: Path) -> None:
     run = only_run()
     run.update(scores={"dev": None})
-    assert "no dev score, so there is no telling" in call("submit", run.id, "--dry-run").output
+    assert "no run of its recipe has a dev score, so there is no telling" in call("submit", run.id, "--dry-run").output
     Path("submissions", "kaggle.json").write_text("{")
     done = call("submit", run.id)
     assert "no advice: " in done.output

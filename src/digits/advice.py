@@ -51,10 +51,12 @@ class Best:
 class Outlook:
     """The public score that is to be expected of a run, with its standard error.
 
-    `chance` is the probability, 0 to 1, that it is higher than the best so far; None where nothing was submitted yet.
+    `judge` is the run whose dev score that rests on: itself, or where it has none another one of its recipe. `chance`
+    is the probability, 0 to 1, that it is higher than the best so far; None where nothing was submitted yet.
     """
 
     run: Run
+    judge: Run
     expected: float
     standard_error: float
     chance: float | None
@@ -63,6 +65,7 @@ class Outlook:
         """The outlook as plain values."""
         return {
             "run": self.run.id,
+            "judged_by": self.judge.id,
             "expected": self.expected,
             "standard_error": self.standard_error,
             "chance": self.chance,
@@ -71,7 +74,7 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Advice:
-    """What is to be said before a run is submitted: its outlook, None if it has no dev score, and the best choice."""
+    """What is to be said before a run is submitted: its outlook, None if no dev score tells it, and the best choice."""
 
     best: Best | None
     outlook: Outlook | None
@@ -102,10 +105,9 @@ def advise(run: Run, ledger: Sequence[Run], rows: Iterable[Row]) -> Advice:
         and not other.sample
         and other.record["data"]["sha256"] == run.record["data"]["sha256"]
         and (other.record.get("submission") or {}).get("sha256") not in (None, *sent)
-        and dev_score(other)
         and other.path("submission.csv").exists()
     ]
-    waiting = sorted(waiting, key=lambda other: -_accuracy(other))[:CANDIDATES]
+    waiting = sorted(waiting, key=lambda other: -_dev_accuracy(_judge(other, ledger)))[:CANDIDATES]
     outlooks = [found for found in (outlook(other, best, ledger) for other in waiting) if found]
     choice = max(outlooks, key=lambda found: (found.chance or 0.0, found.expected), default=None)
     return Advice(best, outlook(run, best, ledger), choice)
@@ -121,30 +123,31 @@ def best_so_far(ledger: Sequence[Run], rows: Iterable[Row]) -> Best | None:
 
 
 def outlook(run: Run, best: Best | None, ledger: Sequence[Run] = ()) -> Outlook | None:
-    """What public score to expect of a run, given the best so far; None where it has no dev score.
+    """What public score to expect of a run, given the best so far; None where no dev score tells of it.
 
-    `ledger` has the other seeds of the run's recipe, if there are any.
+    `ledger`, newest first, has the other runs of its recipe, if there are any.
     """
-    dev = dev_score(run)
-    if not dev:
+    judge = _judge(run, ledger)
+    dev = dev_score(judge) if judge else None
+    if not judge or not dev:
         return None
-    accuracy, variance = _accuracy(run, ledger), _variance(dev)
+    accuracy, variance = _accuracy(judge, ledger), _variance(dev)
     own = variance * (1 / dev.images + 1 / SCORED_IMAGES)
     known = dev_score(best.run) if best and best.run else None
     if not best or not best.run or not known:
-        return Outlook(run, accuracy, math.sqrt(own), _chance(accuracy, math.sqrt(own), best))
+        return Outlook(run, judge, accuracy, math.sqrt(own), _chance(accuracy, math.sqrt(own), best))
     its_accuracy, its_variance = _accuracy(best.run, ledger), _variance(known)
     disagreement = _disagreement(run, best.run)
     if disagreement is None:
         disagreement = variance + its_variance  # as if they had nothing in common
     covariance = (variance + its_variance - disagreement + (dev.accuracy - known.accuracy) ** 2) / 2
     covariance = min(max(covariance, 0.0), math.sqrt(variance * its_variance))
-    common = _common_images(run, best.run, dev, known)
+    common = _common_images(judge, best.run, dev, known)
     both = covariance * (common / (dev.images * known.images) + 1 / SCORED_IMAGES)
     share = both / (its_variance * (1 / known.images + 1 / SCORED_IMAGES))
     expected = accuracy + share * (best.score - its_accuracy)
     error = math.sqrt(max(own - share * both, 0.0))
-    return Outlook(run, expected, error, _chance(expected, error, best))
+    return Outlook(run, judge, expected, error, _chance(expected, error, best))
 
 
 def _chance(expected: float, error: float, best: Best | None) -> float | None:
@@ -155,7 +158,21 @@ def _chance(expected: float, error: float, best: Best | None) -> float | None:
     return normal_below(beyond / error) if error else float(beyond > 0)
 
 
-def _accuracy(run: Run, ledger: Sequence[Run] = ()) -> float:
+def _judge(run: Run, ledger: Sequence[Run]) -> Run | None:
+    """The run, if it has a dev score, else the newest that has one of those of the same recipe and data."""
+    if dev_score(run):
+        return run
+    tables = run.record["data"]["sha256"]
+    alike = (other for other in ledger if other.record["data"]["sha256"] == tables and same_recipe(other, run))
+    return next((other for other in alike if other.record["status"] == "finished" and dev_score(other)), None)
+
+
+def _dev_accuracy(run: Run | None) -> float:
+    score = dev_score(run) if run else None
+    return score.accuracy if score else 0.0
+
+
+def _accuracy(run: Run, ledger: Sequence[Run]) -> float:
     """The dev accuracy, drawn towards that of the recipe's other seeds as far as the two differ by chance alone."""
     score = dev_score(run)
     if not score:

@@ -201,8 +201,10 @@ def advice_on(run: "Run", ledger: "list[Run]", submissions: Path, tell: Callable
         tell(f"no advice: {error}")
         return None
     best, outlook, choice = advice.best, advice.outlook, advice.choice
+    if outlook and outlook.judge.id != run.id:
+        tell(f"it has no dev score: what follows is by that of {outlook.judge.id}, which is of its recipe")
     if not outlook:
-        tell("it has no dev score, so there is no telling what public score it will have")
+        tell("no run of its recipe has a dev score, so there is no telling what public score it will have")
     elif best and outlook.chance is not None:
         tell(f"expected public score {outlook_text(outlook)} to beat the best so far, {best.score:.5f} of {best.name}")
     else:
