@@ -257,8 +257,7 @@ def test_the_command_blends_and_says_what_it_is_worth(trio: list[Run], sample_fo
     where = ["--submissions", str(tmp_path), "--data", str(sample_folder)]
     done = CliRunner().invoke(app, ["blend", trio[0].id, trio[2].id, "--weights", "fit", *where])
     assert done.exit_code == 0, done.exception
-    made = runs.find(tmp_path)
-    assert made.record["recipe"]["name"] == "blend"
+    (made,) = (run for run in runs.every(tmp_path) if run.record["recipe"]["name"] == "blend")
     for said in (made.id, str(runs.dev_score(made)), "judged with weights that were fitted on the others"):
         assert said in done.stdout
     assert any(word in done.stdout for word in ("is better than", "equally many right"))
