@@ -22,7 +22,7 @@ DEV      := $(VENV)/.dev
 BESIDE := build/peers/.peers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train submission submit leaderboard show demo test lint bench proof figures clean
+.PHONY: help setup data train submission submit leaderboard report show demo test lint bench proof figures clean
 
 help:
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -49,6 +49,9 @@ submit: $(RUN_TIME) ## submit RUN, or RECIPE with SEED, to Kaggle and read the s
 
 leaderboard: $(RUN_TIME) ## list the runs with their dev and public scores, best first
 	@$(DIGITS) leaderboard
+
+report: $(RUN_TIME) ## write submissions/report.html: the leaderboard, each run, any two compared, for a browser
+	@$(DIGITS) report --data "$(DATA_DIR)"
 
 show: $(RUN_TIME) ## show the image in row INDEX and what RUN (the newest) makes of it
 	@$(DIGITS) show $(RUN) --index $(INDEX) --data "$(DATA_DIR)"

@@ -28,6 +28,8 @@ from digits.runs import Run
 from digits.submission import check_submission
 
 COMMANDS = ["data", "train", "submission", "sweep", "submit", "leaderboard", "predict", "show", "recipe", "demo"]
+COMMANDS += ["compare", "blend", "run", "report"]
+BELOW = ["recipe list", "recipe show", "run show", "run diff", "run note", "run rm"]
 QUICK = LONG.replace("epochs = 120", "epochs = 3")
 
 
@@ -116,7 +118,7 @@ TREE = dict(walk(typer.main.get_command(app)))
 
 
 def test_the_commands_are_those_that_are_promised() -> None:
-    assert {name.removeprefix("digits ") for name in TREE} == {"digits", *COMMANDS, "recipe list", "recipe show"}
+    assert {name.removeprefix("digits ") for name in TREE} == {"digits", *COMMANDS, *BELOW}
 
 
 @pytest.mark.parametrize("name", TREE)

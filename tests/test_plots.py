@@ -182,3 +182,20 @@ def test_drawing_changes_no_setting_of_matplotlib(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
     plots.digit(tmp_path / "digit.png", np.zeros((28, 28), np.uint8), np.full(10, 0.1), None, "a title")
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (3, 0), (9, 60)])
+def test_disagreements_are_shown_a_side_above_the_other(
+    tmp_path: Path, figures: list[Figure], counts: tuple[int, int]
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (70, 28, 28), np.uint8)
+    labels = np.arange(70) % 10
+    p = probabilities(labels, 70)
+    sides = [plots.Disagreement(f"{RUN} right, {RUN} wrong", np.arange(count), p) for count in counts]
+    plots.disagreements(tmp_path / "against.png", images, np.arange(1000, 1070), labels, sides, "a verdict")
+    lines = sum(-(-min(count, 48) // 8) for count in counts)
+    check(tmp_path / "against.png", 1200, int(120 * (0.9 + 1.0 + 1.5 * lines)))
+    above, below = figures[0].subfigs
+    assert [part.get_suptitle().endswith("surest") for part in (above, below)] == [False, counts[1] > 48]
+    titles = [axes.get_title("center") for axes in below.axes if axes.images]
+    assert titles == [f"{(label + 1) % 10}, not {label}" for label in labels[: min(counts[1], 48)]]

@@ -1,11 +1,13 @@
 """From bytes to probabilities."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from digits.data import Data
 from digits.nn import BatchNorm, Conv2D, Dense, Dropout, Flatten, Network, ReLU, Workers, softmax
-from digits.predict import Views, network_input, predict
+from digits.predict import Mix, Views, blend, network_input, predict, sharpened
 
 
 def classifier() -> Network:
@@ -65,6 +67,31 @@ def test_weights_that_training_has_lost_give_no_warning(sample_data: Data, norm:
     network = Network([Flatten(), Dense(10), BatchNorm()], (28, 28, 1)) if norm else classifier()
     network.params[...] = network.statistics[...] = 3e38
     assert np.isnan(predict(network, sample_data.images, Workers(1))).all()
+
+
+def test_a_weighted_blend_is_the_weighted_mean_by_hand() -> None:
+    parts = [np.array([[0.8, 0.2]]), np.array([[0.2, 0.8]]), np.array([[0.3, 0.7]])]
+    weights = np.array([0.5, 0.25, 0.25])
+    np.testing.assert_allclose(blend(parts, weights=weights), [[0.525, 0.475]])  # 0.4 + 0.05 + 0.075
+    np.testing.assert_allclose(blend(parts, "votes", weights), [[0.5, 0.5]])
+    # 0.8^½ 0.2^¼ 0.3^¼ : 0.2^½ 0.8^¼ 0.7^¼
+    first, second = 0.8**0.5 * 0.2**0.25 * 0.3**0.25, 0.2**0.5 * 0.8**0.25 * 0.7**0.25
+    np.testing.assert_allclose(blend(parts, "logits", weights), [[first / (first + second), second / (first + second)]])
+
+
+@pytest.mark.parametrize("how", ["probabilities", "logits", "votes"])
+def test_equal_weights_are_none(how: Any) -> None:
+    parts = [np.random.default_rng(seed).dirichlet(np.ones(10), 50).astype(np.float32) for seed in range(3)]
+    np.testing.assert_allclose(blend(parts, how, np.full(3, 1 / 3)), blend(parts, how), rtol=1e-6)
+    np.testing.assert_array_equal(Mix((1 / 3,) * 3, (1.0,) * 3).of(parts, how), blend(parts, how))
+
+
+def test_a_mix_sharpens_each_member_before_it_is_weighed() -> None:
+    parts = [np.array([[0.8, 0.2]]), np.array([[0.5, 0.5]])]
+    np.testing.assert_allclose(sharpened(parts[0], 2.0), [[0.64 / 0.68, 0.04 / 0.68]])
+    mixed = Mix((0.75, 0.25), (2.0, 1.0)).of(parts, "probabilities")
+    np.testing.assert_allclose(mixed, [[0.75 * 0.64 / 0.68 + 0.125, 0.75 * 0.04 / 0.68 + 0.125]])
+    np.testing.assert_array_equal(sharpened(np.array([[0.0, 1.0]], np.float32), 3.0), [[0.0, 1.0]])
 
 
 # --- test-time augmentation

@@ -326,3 +326,125 @@ def test_that_of_sample_data_is_never_the_newest(tmp_path: Path) -> None:
     (tmp_path / "submission.csv").write_text("the real one")
     runs.publish(run, tmp_path)
     assert (tmp_path / "submission.csv").read_text() == "the real one"
+
+
+# --- two processes at once, notes, and an end
+
+
+def test_two_that_change_a_record_at_once_lose_nothing(tmp_path: Path) -> None:
+    run = create(tmp_path)
+
+    def work(number: int) -> None:
+        mine = runs.read(run.folder)
+        for _ in range(5):
+            mine.note(f"note {number}")
+        mine.update(**{f"key{number}": number})
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
+    record = runs.read(run.folder).record
+    assert sorted(note["text"] for note in record["notes"]) == [
+        f"note {number}" for number in range(6) for _ in range(5)
+    ]
+    assert all(record[f"key{number}"] == number for number in range(6))
+
+
+def test_a_change_is_of_what_is_on_disk(tmp_path: Path) -> None:
+    run, other = create(tmp_path), runs.find(tmp_path)
+    other.note("first")
+    with run.changing():
+        assert [note["text"] for note in run.record["notes"]] == ["first"]
+        run.note("second")
+    run.update(status="finished")
+    other.update(seed=7)
+    assert runs.read(run.folder) == Run(run.folder, {**run.record, "seed": 7}) == other
+    assert [path.name for path in run.folder.iterdir()] == ["run.json"]
+
+
+def test_a_record_that_was_damaged_meanwhile_is_not_written_over(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    run.path("run.json").write_text("{ my own wor")
+    assert "can't be read" in refusal(lambda: run.update(status="finished"))
+    assert run.path("run.json").read_text() == "{ my own wor"
+
+
+def test_a_run_is_removed_whole_unless_somebody_is_at_work_on_it(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    (run.folder / "members" / "0").mkdir(parents=True)
+    with run.lock():
+        assert "another process is at work" in refusal(lambda: runs.remove(run.folder))
+    assert runs.find(tmp_path) == run
+    runs.remove(run.folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_a_run_is_removed_and_not_the_run(tmp_path: Path) -> None:
+    run = create(tmp_path / "elsewhere")
+    (tmp_path / "submissions").mkdir()
+    (tmp_path / "submissions" / run.id).symlink_to(run.folder)
+    runs.remove(tmp_path / "submissions" / run.id)
+    assert list((tmp_path / "submissions").iterdir()) == []
+    assert runs.read(run.folder) == run
+
+
+# --- folders that hold no sound run
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("scores", {"dev": {"correct": 11, "images": 10}}),
+        ("scores", {"dev": {"correct": 0, "images": 0}}),
+        ("scores", {"dev": {"correct": True, "images": 10}}),
+        ("scores", {"dev": {"correct": 1, "images": 10**400}}),
+        ("submissions", ["first"]),
+        ("submissions", [{"status": "COMPLETE"}]),
+        ("submissions", [{"status": "a", "message": "b", "date": "c", "sha256": None, "public_score": float("nan")}]),
+        ("submissions", [{"status": "a", "message": "b", "date": "c", "sha256": None, "public_score": 1.5}]),
+        ("notes", "a note"),
+        ("notes", [{"text": "undated"}]),
+        ("seconds", {"train": "12"}),
+        ("seconds", {"train": float("inf")}),
+        ("code", {"sha256": "c", "commit": 7}),
+        ("seed", -1),
+    ],
+)
+def test_values_that_cannot_be_are_refused_by_name(tmp_path: Path, key: str, value: object) -> None:
+    run = create(tmp_path)
+    run.update(**{key: value})
+    message = refusal(lambda: runs.read(run.folder))
+    assert f"has something else than a run's {key}: mend it, or remove the run" in message
+    assert [broken.problem for broken in runs.listed(tmp_path)[1]] == [message]
+
+
+def test_folders_that_should_hold_a_run_and_do_not_are_listed_with_what_is_wrong(tmp_path: Path) -> None:
+    good = create(tmp_path, "good")
+    for name in ("20261123-181500-cut-s0", "odd", "notes", ".20261123-181500-gone-s0.12345678"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "odd" / "weights.npz").write_text("")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "run.json").write_text("[" * 100_000)
+    (tmp_path / "submission.csv").write_text("")
+    (tmp_path / "20261123-181500-a-file").write_text("")
+    (tmp_path / "20261123-181500-dangling").symlink_to(tmp_path / "nowhere")
+    found, broken = runs.listed(tmp_path)
+    assert found == [good]
+    names = ["20261123-181500-cut-s0", "20261123-181500-dangling", "deep", "odd"]
+    assert [folder.id for folder in broken] == names
+    assert "there is no run.json in it" in broken[0].problem
+    assert "can't be read" in broken[2].problem
+    assert "there is no run.json" in refusal(lambda: runs.find(tmp_path, "20261123-181500-cut"))
+    runs.remove(broken[1].folder)
+    assert [folder.id for folder in runs.listed(tmp_path)[1]] == ["20261123-181500-cut-s0", "deep", "odd"]
+
+
+def test_a_finished_run_knows_which_of_its_predictions_are_missing(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    assert run.missing() == []
+    run.update(status="finished", scores={"dev": {"correct": 1, "images": 2}})
+    assert run.missing() == ["submission.csv", "dev.npz", "test.npz"]
+    run.path("dev.npz").write_text("")
+    assert run.missing() == ["submission.csv", "test.npz"]
+    run.update(scores={"dev": None})
+    run.path("dev.npz").unlink()
+    assert run.missing() == ["submission.csv", "test.npz"]

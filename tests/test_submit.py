@@ -409,3 +409,50 @@ def test_the_top_of_kaggles_leaderboard_is_shown_around_the_users_place(kaggle: 
     places = json.loads(call("leaderboard", "--top", "--json").stdout)
     assert 30 in [row["rank"] for row in places]
     assert len(places) == 20
+
+
+# --- advice
+
+
+def another(seed: int) -> Run:
+    """One more finished run of the recipe."""
+    known = {run.id for run in runs.every(Path("submissions"))}
+    assert call("submission", "quick.toml", "--seed", str(seed)).exit_code == 0
+    return next(run for run in runs.every(Path("submissions")) if run.id not in known)
+
+
+def test_before_a_submission_its_worth_is_said(kaggle: KaggleStub, place: Path, unplotted: None) -> None:
+    run = only_run()
+    first = submit_quick("--dry-run")
+    assert "expected public score 0." in first.output
+    assert "nothing was submitted yet" in first.output
+    assert "of the runs that were not submitted yet it is the best use of a submission" in first.output
+    kaggle.score = "0.5"
+    assert submit_quick().exit_code == 0
+    other = another(1)
+    dry = call("submit", other.id, "--dry-run")
+    assert f"to beat the best so far, 0.50000 of {run.id}" in dry.output
+    assert "with a chance of " in dry.output
+    answer = json.loads(CliRunner().invoke(app, ["submit", other.id, "--dry-run", "--json"]).stdout)
+    assert answer["advice"]["best_so_far"] == {"score": 0.5, "run": run.id}
+    assert answer["advice"]["best_use"]["run"] == other.id
+    assert 0 <= answer["advice"]["outlook"]["chance"] <= 1
+
+
+def test_a_better_use_of_a_submission_is_named(kaggle: KaggleStub, place: Path, unplotted: None) -> None:
+    run, better = only_run(), another(1)
+    scores = {"dev": {"correct": 59, "images": 60}}
+    better.update(scores=scores)
+    run.update(scores={"dev": {"correct": 20, "images": 60}})
+    assert f"the best use of a submission is {better.id}: expected 0.98" in call("submit", run.id, "--dry-run").output
+
+
+def test_where_there_is_no_advice_the_submission_goes_on(kaggle: KaggleStub, place: Path) -> None:
+    run = only_run()
+    run.update(scores={"dev": None})
+    assert "no run of its recipe has a dev score, so there is no telling" in call("submit", run.id, "--dry-run").output
+    Path("submissions", "kaggle.json").write_text("{")
+    done = call("submit", run.id)
+    assert "no advice: " in done.output
+    assert done.exit_code == 0
+    assert len(kaggle.submissions) == 1

@@ -18,7 +18,7 @@ from digits.errors import DigitsError
 from digits.files import sweep, write_whole
 from digits.machine import describe, single_threaded_blas
 from digits.nn import Array, CheckpointError, Network, Workers, write_arrays
-from digits.predict import Images, blend, predict
+from digits.predict import Images, Mix, blend, predict
 from digits.recipe import Recipe, from_table
 from digits.runs import Run
 from digits.split import Split
@@ -104,6 +104,8 @@ class Experiment:
 
     def __init__(self, run: Run, data: Data, submissions: Path | None, workers: int) -> None:
         check_same_data(run, data)
+        if "blend" in run.record["recipe"]:
+            raise DigitsError(f"{run.id} is a blend, which is not trained: make it anew with `digits blend`")
         if run.record["status"] == "failed":
             reason = run.record.get("reason", "it diverged")
             raise DigitsError(f"the run {run.id} failed for good ({reason}): train anew")
@@ -230,10 +232,14 @@ def predict_again(run: Run, data: Data, submissions: Path, workers: int) -> None
 
 
 def predict_with(run: Run, images: Images, workers: Workers) -> Array:
-    """The probabilities (N, 10) that a run's network, or its ensemble's, gives images (N, 28, 28).
+    """The probabilities (N, 10) that a run's network, its ensemble's or its blend's, gives images (N, 28, 28).
 
     Raises DigitsError where weights are missing or damaged.
     """
+    if "blend" in run.record["recipe"]:
+        of, weights, powers = zip(*runs.blended(run), strict=True)
+        average = run.record["recipe"]["blend"]["average"]
+        return Mix(weights, powers).of([predict_with(part, images, workers) for part in of], average)
     recipe = from_table(run.record["recipe"], f"{run.path('run.json')}, recipe")
     parts = [run] if recipe.ensemble.members == 1 else runs.members(run)
     if len(parts) < recipe.ensemble.members:
@@ -287,7 +293,9 @@ def look_at(run: Run, data: Data, index: int, test: bool) -> View:
     if test:
         return View(images[index], None, p, f"row {index} of {table} (ImageId {index + 1})")
     known = "other data than the run's"
-    if run.record["data"]["sha256"] == data.sha256:
+    if "blend" in run.record["recipe"]:
+        known = "of a blend, whose members may have been trained on it"
+    elif run.record["data"]["sha256"] == data.sha256:
         split = split_of(run)
         held_out = index in split.indices(data.labels)[1]
         known = "trained on by most members" if split.in_turn else "held out" if held_out else "trained on"

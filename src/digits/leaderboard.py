@@ -1,15 +1,16 @@
 """The runs and what they scored, best first: the ledger as a table, with what Kaggle knows joined to it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from digits.errors import DigitsError
 from digits.files import make_folder, write_json
 from digits.kaggle_client import Submission
-from digits.runs import Run, dev_score
+from digits.runs import ID, Broken, Run, dev_score
 from digits.stats import Score
 from digits.submit import Gap, gap, record, table
 
@@ -18,9 +19,11 @@ STRANGERS = "kaggle.json"  # under submissions/, those of Kaggle's list that bel
 
 @dataclass(frozen=True)
 class Row:
-    """A run, or a submission that belongs to none (then `run` is its message).
+    """A run, or a submission that belongs to none (then `run` is its message), or a folder that holds no sound run.
 
-    `public_score` is the best of the run's submissions, None where it has none that is scored.
+    `judged` says on what images the dev score is: "dev", those of a "fold", or all of them, each out of fold ("oof").
+    `public_score` is the best of the run's submissions, None where it has none that is scored. `seconds` is what its
+    training took; `commit` that of its code, which was changed since if `dirty`. `problem` says what is wrong with it.
     """
 
     run: str
@@ -30,6 +33,12 @@ class Row:
     status: str
     dev: Score | None
     public_score: float | None
+    judged: str | None = None
+    seconds: float | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+    notes: tuple[str, ...] = ()
+    problem: str | None = None
 
     @property
     def gap(self) -> Gap | None:
@@ -46,18 +55,26 @@ class Row:
             "status": self.status,
             "dev_accuracy": self.dev.accuracy if self.dev else None,
             "dev_standard_error": self.dev.standard_error if self.dev else None,
+            "dev_images": self.dev.images if self.dev else None,
+            "judged": self.judged,
             "public_score": self.public_score,
             "gap": self.gap.value if self.gap else None,
             "gap_standard_error": self.gap.standard_error if self.gap else None,
+            "seconds": self.seconds,
+            "commit": self.commit,
+            "dirty": self.dirty,
+            "notes": list(self.notes),
+            "problem": self.problem,
         }
 
 
-def rows(ledger: Iterable[Run], submissions: Path) -> list[Row]:
-    """The runs but those of sample data, and Kaggle's strangers as they were last synced, best first.
+def rows(ledger: Iterable[Run], submissions: Path, broken: Iterable[Broken] = (), sample: bool = False) -> list[Row]:
+    """The runs but those of sample data (unless `sample`), and Kaggle's strangers as last synced, best first.
 
-    Best is the highest public score; runs that have none follow by their dev accuracy.
+    Best is the highest public score; runs that have none follow by their dev accuracy, folders that hold no sound run
+    come last.
     """
-    found = [_row(run) for run in ledger if not run.sample]
+    found = [_row(run) for run in ledger if sample or not run.sample]
     for entry in _strangers(submissions):
         found.append(
             Row(
@@ -70,7 +87,21 @@ def rows(ledger: Iterable[Run], submissions: Path) -> list[Row]:
                 entry["public_score"],
             )
         )
-    return sorted(found, key=_merit, reverse=True)
+    return sorted(found, key=_merit, reverse=True) + [_broken_row(folder) for folder in broken]
+
+
+def chosen(found: Iterable[Row], recipes: Sequence[str] = (), since: str = "", until: str = "") -> list[Row]:
+    """The rows of any of these recipes, which may be patterns such as "deep*", and of the dates from since to until.
+
+    Dates are as ISO has them, days or times; the day of `until` is included.
+    """
+    return [
+        row
+        for row in found
+        if (not recipes or any(row.recipe is not None and fnmatchcase(row.recipe, pattern) for pattern in recipes))
+        and row.date >= since
+        and (not until or row.date[: len(until)] <= until)
+    ]
 
 
 def sync(ledger: Iterable[Run], listed: Iterable[Submission], submissions: Path) -> int:
@@ -92,16 +123,33 @@ def sync(ledger: Iterable[Run], listed: Iterable[Submission], submissions: Path)
 
 
 def _row(run: Run) -> Row:
-    scores = [entry["public_score"] for entry in run.record["submissions"] if entry.get("public_score") is not None]
+    record = run.record
+    scores = [entry["public_score"] for entry in record["submissions"] if entry.get("public_score") is not None]
+    missing = run.missing()
+    code, split = record.get("code") or {}, record["split"]
+    judged = "dev" if split.get("folds") is None else "oof" if split.get("fold") is None else "fold"
+    dev = dev_score(run)
     return Row(
         run=run.id,
-        recipe=run.record["recipe"]["name"],
-        seed=run.record["seed"],
-        date=run.record["created"],
+        recipe=record["recipe"]["name"],
+        seed=record["seed"],
+        date=record["created"],
         status=run.status,
-        dev=dev_score(run),
+        dev=dev,
         public_score=max(scores, default=None),
+        judged=judged if dev else None,
+        seconds=(record.get("seconds") or {}).get("train"),
+        commit=code.get("commit"),
+        dirty=code.get("dirty"),
+        notes=tuple(note["text"] for note in record.get("notes", [])),
+        problem=f"no {', '.join(missing)}" if missing else None,
     )
+
+
+def _broken_row(folder: Broken) -> Row:
+    day = folder.id[:8] if ID.match(folder.id) else ""
+    date = "-".join((day[:4], day[4:6], day[6:])) if day else ""
+    return Row(folder.id, None, None, date, "broken", None, None, problem=folder.problem)
 
 
 def _merit(row: Row) -> tuple[bool, float, float]:
@@ -122,10 +170,17 @@ def _strangers(submissions: Path) -> list[dict[str, Any]]:
     path = submissions / STRANGERS
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        return [{key: entry[key] for key in ("ref", "date", "message", "status", "public_score")} for entry in entries]
+        return [
+            {
+                "ref": int(entry["ref"]),
+                **{key: str(entry[key]) for key in ("date", "message", "status")},
+                "public_score": None if entry["public_score"] is None else float(entry["public_score"]),
+            }
+            for entry in entries
+        ]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DigitsError(
             f"{path} is damaged ({error}): delete it, `digits leaderboard --sync` makes it anew"
         ) from error

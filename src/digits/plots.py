@@ -1,6 +1,7 @@
 """Pictures of a run, as PNG files: matplotlib is loaded only when one is drawn."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +143,42 @@ def mistakes(path: Path, images: Images, rows: Labels, labels: Labels, p: Array,
         )
 
     _save(path, (10, 0.5 + 1.5 * height), draw)
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Images that one side has right and the other wrong: a heading, their places, and what the wrong side says."""
+
+    heading: str
+    places: Labels
+    p: Array
+
+
+def disagreements(
+    path: Path, images: Images, rows: Labels, labels: Labels, sides: Sequence[Disagreement], title: str
+) -> None:
+    """The images that one of two sides alone has right, and what the other takes them for, each with its row."""
+    heights = [-(-min(len(side.places), GALLERY[0] * GALLERY[1]) // GALLERY[1]) for side in sides]
+
+    def draw(figure: "Figure") -> None:
+        ratios = [1.5 * height + 0.5 for height in heights]
+        parts: Any = figure.subfigures(len(sides), 1, squeeze=False, height_ratios=ratios)
+        for part, side, height in zip(parts.ravel(), sides, heights, strict=True):
+            shown = side.places[: GALLERY[0] * GALLERY[1]]
+            grid = part.subplots(max(height, 1), GALLERY[1], squeeze=False).ravel()
+            for axes in grid:
+                axes.axis("off")
+            for axes, at in zip(grid, shown, strict=False):
+                said = int(side.p[at].argmax())
+                _image(axes, images[at])
+                axes.set_title(f"{said}, not {labels[at]}", fontsize=9, color=DEV, loc="center", pad=3)
+                axes.text(13.5, 31, f"{side.p[at, said]:.0%} sure · #{rows[at]}", ha="center", color=FAINT, fontsize=7)
+            few = "" if len(shown) == len(side.places) else f", the {len(shown)} surest"
+            heading = f"{side.heading}: {len(side.places)} of {len(labels):,} images{few}"
+            part.suptitle(heading, x=0.01, ha="left", color=INK, fontsize=10, fontweight="bold")
+        figure.suptitle(title, x=0.01, ha="left", color=FAINT, fontsize=9)
+
+    _save(path, (10, 0.9 + sum(1.5 * height + 0.5 for height in heights)), draw)
 
 
 def digit(path: Path, image: NDArray[np.uint8], p: Array, label: int | None, title: str) -> None:

@@ -11,6 +11,7 @@ from digits.deform import Deformation, deform
 from digits.nn import Array, Network, Workers, folded, probabilities
 
 Images = NDArray[np.uint8]
+Average = Literal["probabilities", "logits", "votes"]
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,57 @@ def predict(network: Network, images: Images, workers: Workers, by: Views = ONE_
     return blend([view_of(view) for view in range(by.views)])
 
 
-def blend(parts: Sequence[Array], how: Literal["probabilities", "logits", "votes"] = "probabilities") -> Array:
-    """The average of probabilities, each (N, K): of themselves, of their logits, or of one vote each, as (N, K)."""
+def blend(
+    parts: Sequence[Array],
+    how: Average = "probabilities",
+    weights: NDArray[np.float64] | None = None,
+) -> Array:
+    """The average of probabilities, each (N, K): of themselves, of their logits, or of one vote each, as (N, K).
+
+    `weights`, 1 together, say how much each part counts; equally much where there are none.
+    """
     if how == "votes":
         parts = [np.eye(part.shape[1], dtype=part.dtype)[part.argmax(axis=1)] for part in parts]
     if how != "logits":
-        mean: Array = np.mean(parts, axis=0, dtype=np.float64).astype(parts[0].dtype)
-        return mean
+        return _mean(parts, weights).astype(parts[0].dtype)
     least = np.finfo(parts[0].dtype).tiny
-    geometric = np.exp(np.mean([np.log(np.maximum(part, least, dtype=np.float64)) for part in parts], axis=0))
+    geometric = np.exp(_mean([np.log(np.maximum(part, least, dtype=np.float64)) for part in parts], weights))
     normed: Array = (geometric / geometric.sum(axis=1, keepdims=True)).astype(parts[0].dtype)
     return normed
+
+
+def _mean(parts: Sequence[Array], weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    if weights is None:
+        mean: NDArray[np.float64] = np.mean(parts, axis=0, dtype=np.float64)
+        return mean
+    weighted: NDArray[np.float64] = np.tensordot(weights, np.asarray(parts, np.float64), 1)
+    return weighted
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How much each member counts, 1 together, and the power to which its probabilities are raised before that."""
+
+    weights: tuple[float, ...]
+    powers: tuple[float, ...]
+
+    def of(self, parts: Sequence[Array], average: Average) -> Array:
+        """The blend of the members' probabilities, each (N, 10)."""
+        if len(set(self.weights)) == 1 and set(self.powers) == {1.0}:
+            return blend(parts, average)
+        sharp = [sharpened(part, power) for part, power in zip(parts, self.powers, strict=True)]
+        return blend(sharp, average, np.array(self.weights))
+
+
+def sharpened(p: Array, power: float) -> Array:
+    """Probabilities (N, 10) raised to a power, and made to be 1 together again."""
+    raised = np.exp(power * log_ratios(p))
+    sharp: Array = (raised / raised.sum(axis=1, keepdims=True)).astype(p.dtype)
+    return sharp
+
+
+def log_ratios(p: Array) -> NDArray[np.float64]:
+    """The logarithms of probabilities (N, K), less the largest of each image."""
+    logs: NDArray[np.float64] = np.log(np.maximum(p, np.finfo(np.float32).tiny, dtype=np.float64))
+    logs -= logs.max(axis=1, keepdims=True)
+    return logs

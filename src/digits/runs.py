@@ -1,31 +1,57 @@
 """The ledger: one folder a run under submissions/, and run.json in each says all that its numbers depend on."""
 
+import fcntl
 import json
+import math
 import os
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from digits.errors import DigitsError
 from digits.files import alone, make_folder, mendable, write_json, write_whole
+from digits.split import Split
 from digits.stats import Score
 
 FORMAT = 1  # of run.json; a newer one is not understood
-RIGHT: dict[str, Any] = {  # what a record holds, as far as others ask it
+AVERAGES = ("probabilities", "logits", "votes")
+RIGHT: dict[str, Any] = {  # what a record holds, as far as others ask it; a key below with a ? may be missing
     "status": ("training", "finished", "failed"),
     "created": str,
-    "recipe": {"name": str},
+    "recipe": {"name": str, "description?": str, "blend?": {"members": [str], "average": AVERAGES}},
     "seed": int,
     "split": dict,
-    "data": {"kind": ("official", "sample", "own"), "sha256": dict},
-    "code": {"sha256": str},
+    "data": {
+        "kind": ("official", "sample", "own"),
+        "sha256": dict,
+        **{f"{part}_images?": int for part in ("train", "dev", "test")},
+    },
+    "code": {"sha256": str, "commit?": (None, str), "dirty?": (None, True, False)},
     "scores": (None, {"dev": (None, {"correct": int, "images": int})}),
     "submission": (None, {"sha256": str}),
-    "submissions": list,
+    "submissions": [
+        {
+            **dict.fromkeys(("status", "message", "date"), str),
+            "sha256": (None, str),
+            "public_score?": (None, float),
+            **dict.fromkeys(("ref?", "rank?", "teams?"), (None, int)),
+        }
+    ],
+    "seconds": (None, {"train": float}),
+    "notes": [{"date": str, "text": str}],
+    "members": [{"run?": str, "weight?": float, "power?": float}],
+    "machine": {"versions?": dict},
+    "parameters": int,
 }
 NEWEST = "submission.csv"  # under submissions/, a copy of the newest run's
+ID = re.compile(r"\d{8}-\d{6}-.")  # how the name of a run's folder begins
+FILES = ("weights.npz", "log.jsonl", "checkpoint.npz", "dev.npz", "test.npz")  # that only a run's folder holds
 
 
 @dataclass
@@ -34,12 +60,14 @@ class Run:
 
     The record's keys: format, id, status ("training", "finished" or "failed"), created, finished, recipe (resolved),
     seed, split, data, code, machine, workers, parameters, scores, seconds, submission (its SHA-256 and rows),
-    submissions (those made of it on Kaggle), for an ensemble members (seed, split, scores and times of each), and
-    for one of a sweep sweep (its id, and what it sets).
+    submissions (those made of it on Kaggle), notes (with their dates), for an ensemble members (seed, split, scores
+    and times of each), for a blend members (the runs, with their weights), and for one of a sweep sweep (its id, and
+    what it sets).
     """
 
     folder: Path
     record: dict[str, Any]
+    _held: bool = field(default=False, init=False, repr=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -62,10 +90,50 @@ class Run:
         return self.folder / name
 
     def update(self, **changes: Any) -> None:
-        """Change keys of the record, on disk first. Raises DigitsError if it can't be written."""
-        record = {**self.record, **changes}
-        write_json(self.path("run.json"), record)
-        self.record = record
+        """Change keys of the record, on disk first. Raises DigitsError if it can't be written.
+
+        What another process has changed meanwhile is kept, but for these keys.
+        """
+        with self.changing():
+            record = {**self.record, **changes}
+            write_json(self.path("run.json"), record)
+            self.record = record
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the record still: within, it is what is on disk, and no other process changes it.
+
+        For a change that depends on what is there, such as one more note; it waits where another process is at that.
+        Raises DigitsError if the record on disk can't be read.
+        """
+        if self._held:
+            yield
+            return
+        with mendable(self.path("run.json")):
+            descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if self.path("run.json").exists():
+                self.record = read(self.folder).record
+            self._held = True
+            yield
+        finally:
+            self._held = False
+            os.close(descriptor)
+
+    def note(self, text: str) -> None:
+        """Add a note, with the date, to the record. Raises DigitsError if it can't be written."""
+        with self.changing():
+            one = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "text": text}
+            self.update(notes=[*self.record.get("notes", []), one])
+
+    def missing(self) -> list[str]:
+        """Those of its files that a finished run lacks and that more than a look at it needs."""
+        if self.record["status"] != "finished":
+            return []
+        files = ["submission.csv", *(["dev.npz"] if dev_score(self) else []), "test.npz"]
+        there = _names(self.folder)
+        return [name for name in files if name not in there]
 
     def lock(self) -> AbstractContextManager[None]:
         """Be the only process that works on this run. Raises DigitsError where another one is."""
@@ -157,6 +225,20 @@ def members(run: Run) -> list[Run]:
     return [read(folder) for folder in sorted(folders, key=lambda folder: int(folder.name))]
 
 
+def blended(run: Run) -> list[tuple[Run, float, float]]:
+    """The runs that a blend is of, with their weights and the powers that their probabilities are raised to.
+
+    Raises DigitsError where one of them is not there any more.
+    """
+    try:
+        of = [(str(one["run"]), float(one["weight"]), float(one["power"])) for one in run.record["members"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DigitsError(
+            f"{run.path('run.json')} does not say what was blended: mend it, or remove the run"
+        ) from error
+    return [(read(run.folder.parent / one), weight, power) for one, weight, power in of]
+
+
 def _written(folder: Path, record: dict[str, Any]) -> Run:
     """A new run in an empty folder."""
     run = Run(folder, {})
@@ -177,9 +259,9 @@ def read(folder: Path) -> Run:
     path = folder / "run.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DigitsError(f"{folder} holds no run: there is no run.json in it") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DigitsError(f"{path} can't be read ({error}): mend it, or remove the run") from error
     needed = ("format", "status", "created", "recipe", "seed", "split", "data")
     missing = [key for key in needed if not isinstance(record, dict) or key not in record]
@@ -188,33 +270,83 @@ def read(folder: Path) -> Run:
     if record["format"] != FORMAT or isinstance(record["format"], bool):
         raise DigitsError(f"{path} is of format {record['format']}, this version reads {FORMAT}: update digits")
     wrong = [key for key, right in RIGHT.items() if key in record and not _fits(record[key], right)]
-    if not wrong and record["seed"] < 0:
-        wrong = ["seed"]
+    wrong = wrong or _out_of_range(record)
     if wrong:
         raise DigitsError(f"{path} has something else than a run's {', '.join(wrong)}: mend it, or remove the run")
     return Run(folder, record)
 
 
 def _fits(value: Any, right: Any) -> bool:
-    """The value is of the type, one of the values, or a table with such values under the keys that are given."""
+    """The value is of the type, one of the values, a list of such, or a table with such under the keys given."""
     if isinstance(right, dict):
-        return isinstance(value, dict) and all(key in value and _fits(value[key], right[key]) for key in right)
+        return isinstance(value, dict) and all(
+            _fits(value[name], one) if (name := key.removesuffix("?")) in value else name != key
+            for key, one in right.items()
+        )
+    if isinstance(right, list):
+        return isinstance(value, list) and all(_fits(one, right[0]) for one in value)
     if isinstance(right, tuple):
         return any(_fits(value, one) for one in right)
+    if right is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
     if isinstance(right, type):
         return isinstance(value, right) and not (right is int and isinstance(value, bool))
     return bool(value == right)
 
 
+def _out_of_range(record: dict[str, Any]) -> list[str]:
+    """The keys whose values are of the right type and yet can't be."""
+    dev = (record.get("scores") or {}).get("dev")
+    scores = [entry.get("public_score") for entry in record.get("submissions", [])]
+    found = {
+        "seed": record["seed"] >= 0,
+        "scores": not dev or (0 <= dev["correct"] <= dev["images"] and 0 < dev["images"] < 1e9),
+        "submissions": all(score is None or 0 <= score <= 1 for score in scores),
+    }
+    return [key for key, right in found.items() if not right]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A folder that should hold a run, and what is wrong with it, in a sentence."""
+
+    folder: Path
+    problem: str
+
+    @property
+    def id(self) -> str:
+        """The name of the folder."""
+        return self.folder.name
+
+
+def listed(submissions: Path) -> tuple[list[Run], list[Broken]]:
+    """The runs that can be read, newest first, and the folders of those that can't, by name.
+
+    A folder should hold a run if it has a run.json or another file that only runs have, or is named like one. Those
+    whose names begin with a dot are being removed.
+    """
+    found, broken = [], []
+    for folder in (submissions / name for name in sorted(_names(submissions)) if not name.startswith(".")):
+        try:
+            found.append(read(folder))
+        except DigitsError as error:
+            named = ID.match(folder.name) and (folder.is_dir() or folder.is_symlink())
+            if named or _names(folder) & {"run.json", *FILES}:
+                broken.append(Broken(folder, str(error)))
+    return sorted(found, key=lambda run: (str(run.record["created"]), run.id), reverse=True), broken
+
+
+def _names(folder: Path) -> set[str]:
+    """The names of what is in a folder; none where it can't be read, or is none."""
+    try:
+        return {entry.name for entry in os.scandir(folder)}
+    except OSError:
+        return set()
+
+
 def every(submissions: Path) -> list[Run]:
     """The runs that can be read, newest first."""
-    found = []
-    for path in submissions.glob("*/run.json"):
-        try:
-            found.append(read(path.parent))
-        except DigitsError:
-            continue
-    return sorted(found, key=lambda run: (str(run.record["created"]), run.id), reverse=True)
+    return listed(submissions)[0]
 
 
 def find(submissions: Path, which: str | None = None) -> Run:
@@ -226,17 +358,46 @@ def find(submissions: Path, which: str | None = None) -> Run:
         return read(submissions / which)
     if which is not None and os.sep in which:
         return read(Path(which))
-    known = every(submissions)
-    matches = [run for run in known if which is None or run.id.startswith(which)]
-    if which is None and matches:
-        return matches[0]
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        raise DigitsError(f"{which} could be {', '.join(run.id for run in matches[:5])}: give more of the id")
+    known, broken = listed(submissions)
+    if which is None and known:
+        return known[0]
+    found = pick(known, which, submissions, broken)
+    if isinstance(found, Broken):
+        raise DigitsError(found.problem)
+    return found
+
+
+def pick(known: Sequence[Run], which: str | None, submissions: Path, broken: Sequence[Broken] = ()) -> Run | Broken:
+    """The one of these, newest first, or else of the broken ones, that has this id or an id that begins so.
+
+    Raises DigitsError where there is none, or more than one.
+    """
+    for among in (known, broken):
+        exact = [one for one in among if one.id == which]
+        matches = exact or [one for one in among if which and one.id.startswith(which)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise DigitsError(f"{which} could be {', '.join(one.id for one in matches[:5])}: give more of the id")
     if not known:
         raise DigitsError(f"there are no runs in {submissions}: make one with `digits train`")
     raise DigitsError(f"there is no run {which} in {submissions}; the newest is {known[0].id}")
+
+
+def remove(folder: Path) -> None:
+    """Remove a run's folder, whether it can be read or not, as one.
+
+    Raises DigitsError where another process is at work on the run, or it can't be removed.
+    """
+    if folder.is_symlink():
+        with mendable(folder):
+            folder.unlink()
+        return
+    run = Run(folder, {})
+    with run.lock(), mendable(folder):
+        gone = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        folder.rename(gone)
+        shutil.rmtree(gone)
 
 
 def publish(run: Run, submissions: Path) -> Path | None:
@@ -253,3 +414,11 @@ def dev_score(run: Run) -> Score | None:
     """The run's dev score, None where it has none (yet)."""
     table = (run.record.get("scores") or {}).get("dev")
     return Score(table["correct"], table["images"]) if table else None
+
+
+def split_text(run: Run) -> str:
+    """In words, which images the run held out."""
+    try:
+        return str(Split(**run.record["split"]))
+    except (TypeError, DigitsError):
+        return "those that all its members held out" if "blend" in run.record["recipe"] else "a split that is none"

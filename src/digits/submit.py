@@ -128,7 +128,8 @@ def settle(run: Run, client: KaggleClient) -> Submission | None:
             if found:
                 record(run, found)
                 return found
-            run.update(submissions=[other for other in run.record["submissions"] if other != entry])
+            with run.changing():
+                run.update(submissions=[other for other in run.record["submissions"] if other != entry])
     return None
 
 
@@ -142,7 +143,8 @@ def send(run: Run, client: KaggleClient, text: str, again: bool) -> Submission:
     }
     # One that Kaggle could not score stands in its list with the same message, and must not be taken for this one.
     failed = any(entry["status"] == "ERROR" and entry["message"] == text for entry in run.record["submissions"])
-    run.update(submissions=[*run.record["submissions"], attempt])
+    with run.changing():
+        run.update(submissions=[*run.record["submissions"], attempt])
     submission = client.submit(run.path("submission.csv"), text, again=again or failed)
     record(run, submission)
     return submission
@@ -173,14 +175,16 @@ def conclude(run: Run, client: KaggleClient, submission: Submission) -> Outcome:
 
 def record(run: Run, submission: Submission, **more: Any) -> None:
     """Put what Kaggle says of a submission into the run, over what was known of it; on disk only if it is news."""
-    entries = run.record["submissions"]
-    known = next((entry for entry in entries if entry.get("ref") == submission.ref), None) or next(
-        (entry for entry in entries if entry["status"] == SENDING and entry["message"] == submission.description), None
-    )
-    sha256 = (run.record.get("submission") or {}).get("sha256")
-    entry = {"sha256": sha256, **(known or {}), **table(submission), **more}
-    if entry != known:
-        run.update(submissions=[*(other for other in entries if other is not known), entry])
+    with run.changing():
+        entries = run.record["submissions"]
+        known = next((entry for entry in entries if entry.get("ref") == submission.ref), None) or next(
+            (entry for entry in entries if entry["status"] == SENDING and entry["message"] == submission.description),
+            None,
+        )
+        sha256 = (run.record.get("submission") or {}).get("sha256")
+        entry = {"sha256": sha256, **(known or {}), **table(submission), **more}
+        if entry != known:
+            run.update(submissions=[*(other for other in entries if other is not known), entry])
 
 
 def table(submission: Submission) -> dict[str, Any]:

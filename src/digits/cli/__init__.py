@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from digits import __version__
-from digits.cli import data, kaggle, recipe, show, sweep, train
+from digits.cli import compare, data, kaggle, recipe, report, run, show, sweep, train
 from digits.errors import DigitsError
 
 app = typer.Typer(
@@ -46,11 +46,15 @@ for command in (
     sweep.sweep,
     kaggle.submit,
     kaggle.leaderboard,
+    compare.compare,
+    compare.blend,
     train.predict,
     show.show,
+    report.report,
     train.demo,
 ):
     app.command()(command)
+app.add_typer(run.app, name="run")
 app.add_typer(recipe.app, name="recipe")
 
 

@@ -27,9 +27,23 @@ def table(
     """Columns as wide as their content, `numbers` flush right; the row that begins with `marked` has an arrow."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     sides = [">" if head in numbers else "<" for head in heads]
+    lines = []
     for row in (heads, *rows):
         line = "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
-        say(console, line + ("  <- you" if marked is not None and row[0] == marked else ""))
+        lines.append(line + ("  <- you" if marked is not None and row[0] == marked else ""))
+    say(console, "\n".join(lines))
+
+
+def csv_text(rows: Sequence[dict[str, Any]], heads: tuple[str, ...]) -> str:
+    """Rows as CSV with a line of heads, no newline at the end."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, heads, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().removesuffix("\n")
 
 
 def score_text(value: float | None) -> str:
