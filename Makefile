@@ -26,7 +26,7 @@ BESIDE := build/peers/.peers
 KAGGLE := build/kaggle/.kaggle
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train submission submit leaderboard show demo kernel kernel-push test lint bench proof figures clean
+.PHONY: help setup data train submission submit leaderboard report show demo kernel kernel-push test lint bench proof figures clean
 
 help:
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -53,6 +53,9 @@ submit: $(RUN_TIME) ## submit RUN, or RECIPE with SEED, to Kaggle and read the s
 
 leaderboard: $(RUN_TIME) ## list the runs with their dev and public scores, best first
 	@$(DIGITS) leaderboard
+
+report: $(RUN_TIME) ## write submissions/report.html: the leaderboard, each run, any two compared, for a browser
+	@$(DIGITS) report --data "$(DATA_DIR)"
 
 show: $(RUN_TIME) ## show the image in row INDEX and what RUN (the newest) makes of it
 	@$(DIGITS) show $(RUN) --index $(INDEX) --data "$(DATA_DIR)"
@@ -84,7 +87,7 @@ figures: $(RUN_TIME) ## draw the README's figures into docs/
 	@$(VENV)/bin/python scripts/figures.py
 
 clean: ## remove .venv, caches and sample data; data and runs stay
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis data/sample submissions/*-sample
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis data/sample submissions/*-sample submissions/sweeps/*-sample
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf src/*.egg-info
 

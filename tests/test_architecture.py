@@ -15,7 +15,7 @@ MODULES = {
     ".".join(("digits", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(SOURCE.rglob("*.py"))
 }
-HEAVY = {"kaggle", "kagglesdk", "matplotlib", "pandas", "PIL", "requests"}
+HEAVY = {"dask", "distributed", "joblib", "kaggle", "kagglesdk", "matplotlib", "pandas", "PIL", "ray", "requests"}
 
 
 def imports(nodes: Iterator[ast.AST] | list[ast.stmt], module: str) -> set[str]:

@@ -27,8 +27,8 @@ from digits.errors import DigitsError
 from digits.runs import Run
 from digits.submission import check_submission
 
-COMMANDS = ["data", "train", "submission", "submit", "leaderboard", "predict", "show", "recipe", "kernel", "demo"]
-COMMANDS += ["compare", "blend", "run"]
+COMMANDS = ["data", "train", "submission", "sweep", "submit", "leaderboard", "predict", "show", "recipe", "demo"]
+COMMANDS += ["compare", "blend", "run", "report", "kernel"]
 BELOW = ["recipe list", "recipe show", "run show", "run diff", "run note", "run rm"]
 BELOW += [f"kernel {name}" for name in ("build", "push", "status", "logs", "pull", "fleet")]
 QUICK = LONG.replace("epochs = 120", "epochs = 3")

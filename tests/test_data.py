@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -707,6 +708,23 @@ def test_a_cache_from_another_folder_or_time_serves_the_same_bytes_only(folder: 
     shutil.copytree(folder / ".cache", tmp_path / "other" / ".cache")
     assert not cached(tmp_path / "other")
     assert np.array_equal(load(tmp_path / "other").images.reshape(20, 784), values(20, seed=8)[:, 1:])
+
+
+def test_the_two_tables_are_not_read_from_the_cache_at_the_same_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPython 3.11 can't parse two arrays' headers at once."""
+    load(folder)
+    reading: list[Path] = []
+
+    def read(path: Path) -> dict[str, Any]:
+        reading.append(path)
+        time.sleep(0.05)
+        assert reading == [path]
+        return {"nothing": reading.pop()}
+
+    monkeypatch.setattr(data, "read_arrays", read)
+    load(folder)
 
 
 @given(SKETCHES, STYLES, SKETCHES, STYLES, st.booleans())

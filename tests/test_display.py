@@ -4,6 +4,7 @@ import io
 import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -11,15 +12,18 @@ import pytest
 from jobs import quick_recipe
 from rich.console import Console
 
+from digits import grid, sweep
 from digits.data import Data
-from digits.display import download_bar, picture, show_ensemble, show_training
+from digits.display import download_bar, picture, show_ensemble, show_sweep, show_training
 from digits.ensemble import End, EnsembleExperiment, Word
+from digits.halving import Loser
 from digits.machine import single_threaded_blas
 from digits.nn import Workers
 from digits.recipe import Recipe
 from digits.split import Split
 from digits.stats import Score
 from digits.stop import Stop
+from digits.sweep import Failure, News, Rung
 from digits.train import Training
 
 
@@ -177,3 +181,38 @@ def test_a_brighter_pixel_is_never_shown_darker() -> None:
         assert set(shades) >= {1, 2, 3}
     assert shades[-1] == 4
     assert picture(np.zeros((28, 28), np.uint8), np.full(10, 0.1)).split("\n")[0] == ""
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_sweep_is_shown_a_line_each_time_that_a_run_comes_to_a_rung(
+    sample_data: Data, tmp_path: Path, terminal: bool
+) -> None:
+    settings = [{"optimizer.lr": lr, "augment.rotate": 5} for lr in (0.001, 0.01, 0.1)]
+    configurations = grid.configurations(quick_recipe(epochs=4), settings)
+    work = sweep.begin(tmp_path, "quick", configurations, sample_data, Split(), [0])
+    first, second, third = work.trials()
+    shown = console(terminal)
+    news = [
+        News(first, 1, 4, 0.5, 1.0, last=True),
+        News(second, 1, 4, 0.25, 1.5, last=True),
+        Failure(third, "it diverged"),
+        Rung(0.25, 2, [Loser(1, 0.25, 0.1)]),
+        News(first, 2, 4, 0.6, 2.0, last=False),
+        News(first, 3, 4, 0.7, 3.0, last=False),
+        News(first, 4, 4, 0.8, 4.0, last=True),
+    ]
+    show_sweep(shown, work, iter(news))
+    expected = [
+        "optimizer.lr=0.001  seed 0  epoch 1/4  dev 50.00%  1.0 s",
+        "optimizer.lr=0.01  seed 0  epoch 1/4  dev 25.00%  1.5 s",
+        "optimizer.lr=0.1  seed 0  diverged",
+        "after 25% of the epochs 1 of 2 configurations is stopped",
+        "  optimizer.lr=0.01: 25.00 ± 10.00 points behind the best",
+        "optimizer.lr=0.001  seed 0  epoch 4/4  dev 80.00%  4.0 s",
+    ]
+    if terminal:
+        lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]+", text(shown))]
+        assert [line for line in lines if line in expected] == expected
+        assert [line for line in lines if re.match(r"\d runs", line)][-1].startswith("2 runs ")
+    else:
+        assert text(shown).splitlines() == expected

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -31,6 +32,9 @@ KAGGLE_INPUTS = (
     Path("/kaggle/input/competitions/digit-recognizer"),
     Path("/kaggle/input/digit-recognizer"),
 )
+# NumPy parses an array's header as Python, which CPython 3.11 can't do in two threads at once: its parser counts its
+# depth in one place for all of them, and now and then a SystemError comes of it.
+READING = threading.Lock()
 LARGEST_MEMBER = 1 << 30  # bytes; the competition's largest file has 77 million
 
 
@@ -187,7 +191,8 @@ def _read(path: Path, table: Table, folder: Path, name: str = "") -> _Values:
 
 def _cached(cache: Path, key: str, table: Table) -> _Values | None:
     try:
-        arrays = read_arrays(cache)
+        with READING:
+            arrays = read_arrays(cache)
     except CheckpointError:
         return None
     values = arrays.get("values")

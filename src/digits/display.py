@@ -19,11 +19,13 @@ from rich.progress import (
 
 from digits.ensemble import End, EnsembleExperiment, Word
 from digits.stats import Score
+from digits.sweep import Failure, News, Rung, Sweep, Trial
 from digits.train import Progress as Step
 from digits.train import Record, Training
 
 SHADES = " ░▒▓█"
 BAR = 24  # characters, of a certain probability
+MOST_BARS = 16  # of a sweep's runs: a cluster has more than a terminal has lines
 
 
 def show_training(console: Console, training: Training, steps: Iterable[Step], dev_images: int) -> None:
@@ -83,6 +85,45 @@ def show_ensemble(console: Console, ensemble: EnsembleExperiment, words: Iterabl
             bar.update(whole, completed=sum(done))
 
 
+def show_sweep(console: Console, sweep: Sweep, news: Iterable[News | Failure | Rung]) -> None:
+    """Go through what is heard of a sweep: a bar for each run that is at work, one for all, a line for each end."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[dev]}"),
+        TimeRemainingColumn(),
+    )
+    done = dict.fromkeys(sweep.trials(), 0.0)
+    tasks: dict[Trial, TaskID] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        whole = bar.add_task(f"{len(done)} runs", total=len(done), dev="")
+        for heard in news:
+            if isinstance(heard, Rung):
+                losers = {loser.number for loser in heard.losers}
+                done = {trial: share for trial, share in done.items() if trial.number not in losers}
+                bar.update(whole, description=f"{len(done)} runs", total=len(done))
+                for line in _rung_lines(sweep, heard):
+                    console.print(line, highlight=False, markup=False, soft_wrap=True)
+            else:
+                trial, reached = heard.trial, isinstance(heard, Failure) or heard.last
+                name = f"{sweep.label(trial.number)}  seed {trial.seed}"
+                if isinstance(heard, Failure):
+                    done[trial], line = 1.0, f"{name}  diverged"
+                else:
+                    dev = f"dev {heard.accuracy:.2%}"
+                    done[trial] = heard.epoch / heard.epochs
+                    line = f"{name}  epoch {heard.epoch}/{heard.epochs}  {dev}  {heard.seconds:.1f} s"
+                    if not reached and trial not in tasks and len(tasks) < MOST_BARS:
+                        tasks[trial] = bar.add_task(name, total=heard.epochs, dev="")
+                    if trial in tasks:
+                        bar.update(tasks[trial], completed=heard.epoch, dev=dev)
+                if reached:
+                    console.print(line, highlight=False, markup=False, soft_wrap=True)
+                    if trial in tasks:
+                        bar.remove_task(tasks.pop(trial))
+            bar.update(whole, completed=sum(done.values()))
+
+
 @contextmanager
 def download_bar(console: Console) -> Iterator[Callable[[int, int | None], None]]:
     """A function that is told of the bytes so far and their total, and shows them."""
@@ -90,6 +131,15 @@ def download_bar(console: Console) -> Iterator[Callable[[int, int | None], None]
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _rung_lines(sweep: Sweep, rung: Rung) -> Iterator[str]:
+    """What comes of a rung: each configuration that is stopped, and why."""
+    count = f"{len(rung.losers) or 'none'} of {rung.configurations} configurations"
+    yield f"after {rung.fraction:.0%} of the epochs {count} {'are' if len(rung.losers) > 1 else 'is'} stopped"
+    for loser in rung.losers:
+        behind = f"{100 * loser.difference:.2f} ± {100 * loser.standard_error:.2f} points behind the best"
+        yield f"  {sweep.label(loser.number)}: {behind}"
 
 
 def _where(training: Training, step: int) -> str:

@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -34,6 +35,21 @@ def mendable(path: Path) -> Iterator[None]:
         reason = error.strerror or str(error)
         remedy = REMEDIES.get(error.errno or 0, "see that the disk is there and sound, then run it again")
         raise DigitsError(f"{path} can't be written ({reason}): {remedy}") from error
+
+
+@contextmanager
+def alone(path: Path, otherwise: str) -> Iterator[None]:
+    """Be the only process that holds this lock file. Raises DigitsError(otherwise) where another one holds it."""
+    with mendable(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DigitsError(otherwise) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -68,13 +68,13 @@ class Row:
         }
 
 
-def rows(ledger: Iterable[Run], submissions: Path, broken: Iterable[Broken] = ()) -> list[Row]:
-    """The runs but those of sample data, and Kaggle's strangers as they were last synced, best first.
+def rows(ledger: Iterable[Run], submissions: Path, broken: Iterable[Broken] = (), sample: bool = False) -> list[Row]:
+    """The runs but those of sample data (unless `sample`), and Kaggle's strangers as last synced, best first.
 
     Best is the highest public score; runs that have none follow by their dev accuracy, folders that hold no sound run
     come last.
     """
-    found = [_row(run) for run in ledger if not run.sample]
+    found = [_row(run) for run in ledger if sample or not run.sample]
     for entry in _strangers(submissions):
         found.append(
             Row(

@@ -8,14 +8,14 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from digits.errors import DigitsError
-from digits.files import make_folder, mendable, write_json, write_whole
+from digits.files import alone, make_folder, mendable, write_json, write_whole
 from digits.split import Split
 from digits.stats import Score
 
@@ -60,9 +60,10 @@ class Run:
 
     The record's keys: format, id, status ("training", "finished" or "failed"), created, finished, recipe (resolved),
     seed, split, data, code, machine, workers, parameters, scores, seconds, submission (its SHA-256 and rows),
-    submissions (those made of it on Kaggle), notes (with their dates), and for an ensemble members (seed, split, scores
-    and times of each), for a blend members (the runs, with their weights); cut_short, where time was up: what was done,
-    of what; kernel, where it is from Kaggle: its address and version.
+    submissions (those made of it on Kaggle), notes (with their dates), for an ensemble members (seed, split, scores
+    and times of each), for a blend members (the runs, with their weights), for one of a sweep sweep (its id, and what
+    it sets), for one that time cut short cut_short (what was done, of what), and for one from Kaggle kernel (its
+    address and version).
     """
 
     folder: Path
@@ -135,19 +136,9 @@ class Run:
         there = _names(self.folder)
         return [name for name in files if name not in there]
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Be the only process that works on this run. Raises DigitsError where another one is."""
-        with mendable(self.path(".lock")):
-            descriptor = os.open(self.path(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DigitsError(f"another process is at work on the run {self.id}: wait for it, or stop it") from None
-            yield
-        finally:
-            os.close(descriptor)
+        return alone(self.path(".lock"), f"another process is at work on the run {self.id}: wait for it, or stop it")
 
     def _locked(self) -> bool:
         try:
@@ -207,6 +198,12 @@ def create(submissions: Path, label: str, record: dict[str, Any]) -> Run:
         raise
 
 
+def create_in(folder: Path, record: dict[str, Any]) -> Run:
+    """A new run in a folder that has none yet, and a name of its own. Raises DigitsError if it can't be written."""
+    make_folder(folder)
+    return _written(folder, record)
+
+
 def member(run: Run, number: int, record: dict[str, Any]) -> Run:
     """Member `number`, from 0, of an ensemble's run, which is a run in a folder of its own, with its run.json.
 
@@ -215,8 +212,7 @@ def member(run: Run, number: int, record: dict[str, Any]) -> Run:
     """
     folder = run.path("members") / str(number)
     if not (folder / "run.json").exists():
-        make_folder(folder)
-        return _written(folder, record)
+        return create_in(folder, record)
     found = read(folder)
     for key in ("recipe", "seed", "split"):
         if found.record[key] != record[key]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from digits import __version__
-from digits.cli import compare, data, kaggle, kernel, recipe, run, show, train
+from digits.cli import compare, data, kaggle, kernel, recipe, report, run, show, sweep, train
 from digits.errors import DigitsError
 
 app = typer.Typer(
@@ -43,12 +43,14 @@ for command in (
     data.data,
     train.train,
     train.submission,
+    sweep.sweep,
     kaggle.submit,
     kaggle.leaderboard,
     compare.compare,
     compare.blend,
     train.predict,
     show.show,
+    report.report,
     train.demo,
 ):
     app.command()(command)

@@ -1,0 +1,221 @@
+"""The command that compares settings by training them."""
+
+import json
+import shlex
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from digits.cli.console import console_for, say, seconds_text, table
+from digits.cli.options import (
+    DATA,
+    DEFAULT_RECIPE,
+    SUBMISSIONS,
+    DataDir,
+    Dev,
+    Fold,
+    Folds,
+    Json,
+    RecipeArgument,
+    SplitSeed,
+    Submissions,
+)
+from digits.cli.train import split_of_options
+from digits.errors import DigitsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from digits.fanout import Place
+    from digits.sweep import Row, Sweep
+
+
+class Backend(StrEnum):
+    """What joblib can fan out to."""
+
+    loky = "loky"
+    dask = "dask"
+    ray = "ray"
+
+
+def sweep(
+    recipe: RecipeArgument = DEFAULT_RECIPE,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUES",
+            help="Values of a key of the recipe to try, as optimizer.lr=1e-3,3e-3 or network.3.rate=0.1,0.3; for "
+            "--random a range too, as 5:15 or 1e-4:1e-2:log. May be given for several keys.",
+        ),
+    ] = None,
+    random: Annotated[
+        int | None, typer.Option(min=1, help="Draw so many configurations at random instead of all combinations.")
+    ] = None,
+    random_seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The seed of that draw.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Train each configuration with so many seeds, from 0.")] = 1,
+    halving: Annotated[
+        str,
+        typer.Option(
+            metavar="FRACTIONS",
+            help="After these fractions of the epochs stop the configurations that are not in the better half and are "
+            "behind the best by more than 2 standard errors of the difference; 0 stops none.",
+        ),
+    ] = "0.25,0.5",
+    dev: Dev = 0.1,
+    folds: Folds = None,
+    fold: Fold = None,
+    split_seed: SplitSeed = 0,
+    resume: Annotated[
+        str | None, typer.Option(metavar="SWEEP", help="Go on with a sweep that was stopped; it keeps all the above.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="So many runs are trained at a time, one core each; a Dask cluster's workers are all used.",
+            show_default="cores",
+        ),
+    ] = None,
+    backend: Annotated[Backend, typer.Option(help="Where joblib trains them: processes here, or a cluster.")] = (
+        Backend.loky
+    ),
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="The cluster's, as tcp://10.0.0.1:8786. Its machines must see the data and the runs under the same "
+            "paths as this one, and have the same version of digits.",
+        ),
+    ] = None,
+    data: DataDir = DATA,
+    submissions: Submissions = SUBMISSIONS,
+    as_json: Json = False,
+) -> None:
+    """Compare settings of a recipe by training them.
+
+    Each run is one like any other. Configurations that are clearly losing are stopped early. Ctrl-C stops it, and the
+    same command, or --resume, goes on; what is trained already, in a sweep or not, is not trained again.
+    """
+    from digits import data as datasets
+    from digits import sweep as sweeps
+    from digits.display import show_sweep
+    from digits.stop import Stop
+
+    console = console_for(as_json)
+    place = place_of_options(backend, scheduler, workers)
+    if resume:
+        found = sweeps.find(submissions, resume)
+        loaded = datasets.load(data)
+    else:
+        from digits import grid
+        from digits import recipe as recipes
+
+        chosen = grid.choices(sets or [])
+        picked = grid.combinations(chosen) if random is None else grid.drawn(chosen, random, random_seed)
+        base = recipes.load(recipe)
+        configurations = grid.configurations(base, picked)
+        split = split_of_options(dev, folds, fold, split_seed, False)
+        loaded = datasets.load(data)
+        rungs = fractions(halving)
+        found = sweeps.begin(submissions, base.name, configurations, loaded, split, range(seeds), rungs)
+    stop = Stop()
+    if not found.finished or found.record["status"] != "finished":
+        found.check(loaded)
+        announce(found, place, console)
+        options = [
+            *(("--data", data) if data != DATA else ()),
+            *(("--submissions", submissions) if submissions != SUBMISSIONS else ()),
+            *(("--backend", backend.value) if backend != Backend.loky else ()),
+            *(("--scheduler", scheduler) if scheduler else ()),
+        ]
+        way = shlex.join(["digits", "sweep", "--resume", found.id, *map(str, options)])
+        with stop.listening():
+            try:
+                show_sweep(console, found, found.train(loaded, data, place, stop))
+            except DigitsError as error:
+                raise DigitsError(f"{error}; then `{way}` goes on") from error
+        if not found.finished:
+            say(console, f"stopped; go on with: {way}")
+            raise typer.Exit(128 + (stop.signal or 0))
+    report(found, console, as_json)
+
+
+def place_of_options(backend: Backend, scheduler: str | None, workers: int | None) -> "Place":
+    from digits.fanout import Place
+    from digits.machine import cores
+
+    return Place(backend.value, scheduler, workers or (cores() if backend is Backend.loky else None))
+
+
+def fractions(text: str) -> list[float]:
+    try:
+        return [fraction for fraction in map(float, text.split(",")) if fraction]
+    except ValueError:
+        raise DigitsError(f"--halving {text}: it must be fractions of the epochs, as in 0.25,0.5, or 0") from None
+
+
+def announce(sweep: "Sweep", place: "Place", console: "Console") -> None:
+    """Say what is to be trained, where, and how long that may take."""
+    from digits import outline
+    from digits.grid import settings_text
+
+    trials = sweep.trials()
+    left = [trial for trial in trials if (run := trial.run()) is None or run.record["status"] == "training"]
+    many, seeds = len(sweep.entries), len(sweep.seeds)
+    what = f"{many} configuration{'s' if many > 1 else ''} of {sweep.record['recipe']}"
+    say(console, f"{sweep.id}: {what}, {seeds} seed{'s' if seeds > 1 else ''} each")
+    if same := {key: value for key, value in sweep.entries[0].settings.items() if key not in sweep.varied}:
+        say(console, f"all with {settings_text(same)}")
+    if len(left) < len(trials):
+        say(console, f"{len(trials) - len(left)} of the {len(trials)} runs are trained already")
+    record = sweep.record["data"]
+    say(
+        console,
+        f"training on {record['train_images']:,} images, {record['dev_images']:,} held out: {sweep.split}",
+    )
+    if sweep.halving:
+        when = " and ".join(f"{fraction:.0%}" for fraction in sweep.halving)
+        say(console, f"configurations that are clearly losing after {when} of the epochs are stopped")
+    if place.workers and left:
+        first = sweep.entries[left[0].number].recipe
+        epoch = outline.epoch_seconds(first, 1, record["train_images"], outline.GLANCE_SECONDS)
+        epochs = sum(sweep.entries[trial.number].recipe.train.epochs for trial in left)
+        most = seconds_text(epoch * epochs / min(place.workers, len(left)))
+        unless = " if none is stopped" if sweep.halving else ""
+        say(console, f"expected training time: about {most}{unless}, from a look at some steps of the first")
+
+
+def report(sweep: "Sweep", console: "Console", as_json: bool) -> None:
+    """The end: a table of the configurations, best first."""
+    from digits.grid import value_text
+
+    rows, keys = sweep.rows(), sweep.varied
+    if as_json:
+        answer = {**sweep.record, "folder": str(sweep.folder), "configurations": [row.plain() for row in rows]}
+        print(json.dumps(answer))
+        return
+    heads = (*keys, "seeds", "dev accuracy", "sd", "time", "trained")
+    cells = [(*(value_text(row.settings.get(key)) for key in keys), *result_cells(row)) for row in rows]
+    table(console, heads, cells, numbers=("seeds", "sd", "time"))
+    if sweep.sample:
+        say(console, "sample data: the scores say nothing about the competition")
+
+
+def result_cells(row: "Row") -> tuple[str, ...]:
+    standing = row.standing
+    deviation = standing.deviation if standing else None
+    trained = {
+        "finished": f"{row.epochs} epoch{'s' if row.epochs > 1 else ''}",
+        "stopped": f"stopped at epoch {row.epoch} of {row.epochs}",
+        "diverged": "diverged",
+        "training": f"{row.epoch} of {row.epochs} epochs",
+    }
+    return (
+        str(len(row.seeds)),
+        str(standing) if standing else "-",
+        f"{100 * deviation:.2f}" if deviation is not None else "-",
+        seconds_text(row.seconds) if row.seconds is not None else "-",
+        trained[row.status],
+    )
