@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 KIT, TORCH, SKLEARN, PLAIN, PEAK = "digits", "PyTorch", "scikit-learn", "plain float64 NumPy", "float32 matmul"
 ONE_WORKER, TWO_WORKERS = "digits, 1 worker", "digits, 2 workers"
 
-SHARDS = {64: 2, 128: 2, 256: 4}  # into which the kit cuts a batch, as a recipe does
+BATCHES = (64, 128, 256)
+SHARD = 64  # images at most of a convolutional network's shard, as a recipe has them; a perceptron's gradient is large
 TUTORIAL_REPETITIONS = 3  # at most: it is long
 PAUSE = 0.3  # seconds before a contender's turn: threads of the one before spin a little before they sleep
 COMPILED_PAYS = 0.95  # of the eager speed that compiling must reach for it to be tried on the other batch sizes
@@ -51,13 +52,18 @@ class Task:
         return f"{self.network}, {f'batch {self.batch}' if self.what == 'train' else 'prediction'}"
 
     @property
+    def shards(self) -> int:
+        """Into how many the kit cuts a batch."""
+        return 2 if "MLP" in self.network else max(2, self.batch // SHARD)
+
+    @property
     def operations(self) -> int:
         """Floating-point operations an image."""
         return operations(network(self.network), "predict" if self.what == "predict" else "train")
 
 
 TASKS = [
-    *(Task("train", name, batch) for name in ("Deotte's", "C16-C32-C64", "MLP 800-800") for batch in SHARDS),
+    *(Task("train", name, batch) for name in ("Deotte's", "C16-C32-C64", "MLP 800-800") for batch in BATCHES),
     Task("train", "C16-C32-C64, batch norm", 128),
     *(Task("predict", name) for name in ("Deotte's", "C16-C32-C64", "MLP 800-800")),
     Task("tutorial", "784-10-10"),
@@ -200,7 +206,7 @@ def contenders(peers: Path, cache: Path, logs: Path) -> dict[str, Contender]:
 
 def job_of(task: Task, data: Path, steps: int) -> Job:
     """What is asked of the kit, and with a variant of its own of the others."""
-    job = Job(task.what, task.network, task.batch, cores(), SHARDS.get(task.batch, 1))
+    job = Job(task.what, task.network, task.batch, cores(), task.shards)
     return replace(job, data=str(data), steps=steps) if task.what == "tutorial" else job
 
 
