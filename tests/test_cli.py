@@ -579,7 +579,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A recipe with a residual block; whoever times it hears 3 seconds an epoch."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "block.toml").write_text(BLOCK)
-    monkeypatch.setattr(outline, "epoch_seconds", lambda recipe, workers: 3.0)
+    monkeypatch.setattr(outline, "epoch_seconds", lambda recipe, workers, images, look: 3.0)
 
 
 def test_recipe_show_prints_layers_shapes_and_costs(hasty: None) -> None:
@@ -615,6 +615,14 @@ def test_recipe_show_says_the_same_in_json(hasty: None) -> None:
     assert shown["time"] == {"epoch_seconds": 3.0, "images": 37_800, "workers": 1}
     assert shown["optimizer"]["momentum"] == 0.5
     assert shown["description"] == "a residual block"
+
+
+def test_recipe_show_tells_the_time_of_an_ensemble_with_its_members_side_by_side(hasty: None) -> None:
+    Path("many.toml").write_text('extends = "block.toml"\n[ensemble]\nmembers = 8\n')
+    text = done("recipe", "show", "many.toml", "--workers", "2")
+    assert "ensemble   members=8\n" in text
+    assert "about 12 s an epoch of 37,800 images, 20.0 min for 100, as measured here just now on 2 cores" in text
+    assert answer("recipe", "show", "many.toml", "--workers", "2")["time"]["epoch_seconds"] == 12.0
 
 
 def test_recipe_show_refuses_what_is_no_recipe() -> None:

@@ -14,11 +14,10 @@ from test_kaggle_client import DEATHS, Killed, anew, dying_after
 from test_submit import call, hurry
 
 from digits import runs
-from digits.cli import kernel as kernels
 from digits.errors import DigitsError
 from digits.kaggle_client import KaggleClient, KaggleError, Session
 from digits.kernel import remote
-from digits.kernel.notebook import HOURS, OWNER, Plan, metadata
+from digits.kernel.notebook import OWNER, Plan, metadata
 
 REF = "tester/digit-recognizer-numpy-quick-script"
 FULL = "Maximum batch CPU session count of 5 reached."
@@ -105,10 +104,6 @@ def test_a_notebook_is_sent_with_each_cell_as_one_text_and_public_if_asked(kaggl
     }
     assert (body["kernelType"], body["isPrivate"]) == ("notebook", False)
     assert all(isinstance(cell["source"], str) for cell in json.loads(body["text"])["cells"])
-
-
-def test_the_command_stops_when_the_notebook_says_that_it_does() -> None:
-    assert kernels.HOURS == HOURS
 
 
 def test_a_kernel_is_built_with_nobody_signed_in(kaggle: KaggleStub, desk: Path) -> None:

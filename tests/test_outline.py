@@ -54,6 +54,16 @@ def test_settings_are_what_is_not_the_default() -> None:
     assert outline.settings(recipes.load("seed").loss) == {}
 
 
+def test_tables_are_all_of_a_recipes_and_say_what_is_not_the_default() -> None:
+    found = outline.tables(recipes.load("best"))
+    assert list(found) == ["train", "optimizer", "schedule", "average", "loss", "augment", "predict", "ensemble"]
+    assert found["optimizer"] == ["adamw", "lr=0.003", "weight_decay=0.02"]
+    assert found["schedule"] == ["one-cycle", "warmup=0.2"]
+    assert found["average"] == ["none"]
+    assert found["predict"] == []
+    assert found["ensemble"] == ["members=8"]
+
+
 def test_an_epochs_time_is_that_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(self: Network, x: np.ndarray, rng: object = None, forward: Any = Network.forward) -> Any:
         if rng:
@@ -70,14 +80,14 @@ def test_a_trainings_time_is_its_epochs_and_its_members_share_the_cores(monkeypa
     asked = []
 
     def epoch(_: Recipe, workers: int, images: int, look: float) -> float:
-        asked.append((workers, images))
+        asked.append((workers, images, look))
         return 3.0
 
     monkeypatch.setattr(outline, "epoch_seconds", epoch)
     assert outline.training_seconds(small(epochs=5), 2, 100) == 15
     many = from_table({**small(epochs=5).resolved(), "ensemble": {"members": 7}}, "many")
-    assert outline.training_seconds(many, 2, 100) == 15 * 7 / 2
-    assert asked == [(2, 100), (1, 100)]
+    assert outline.training_seconds(many, 2, 100, look=5.0) == 15 * 7 / 2
+    assert asked == [(2, 100, outline.GLANCE_SECONDS), (1, 100, 5.0)]
 
 
 def test_a_recipe_that_would_diverge_is_timed_all_the_same() -> None:

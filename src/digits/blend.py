@@ -16,7 +16,7 @@ from digits.experiment import check_same_data, conclude
 from digits.heldout import HeldOut, check_same_tables, held_out
 from digits.machine import describe
 from digits.nn import Array, CheckpointError, read_arrays
-from digits.predict import Average, Mix, log_ratios, sharpened
+from digits.predict import Averaged, Mix, log_ratios, sharpened
 from digits.runs import Run, dev_score, split_text
 from digits.split import Split
 from digits.version import code_version
@@ -38,7 +38,7 @@ class Blend:
     """
 
     members: tuple[Run, ...]
-    average: Average
+    average: Averaged
     mix: Mix
     fitted: bool
     parts: tuple[HeldOut, ...]
@@ -99,7 +99,7 @@ class Blend:
         return {"common": [member.record["split"] for member in self.members]}
 
 
-def blended(members: Sequence[Run], average: Average = "probabilities", fit: bool = False) -> Blend:
+def blended(members: Sequence[Run], average: Averaged = "probabilities", fit: bool = False) -> Blend:
     """The blend of finished runs, with equal weights or such as make the log loss on held-out images least.
 
     The weights are fitted on the images that no member was trained on, out-of-fold ones included. Raises DigitsError
@@ -130,7 +130,7 @@ def blended(members: Sequence[Run], average: Average = "probabilities", fit: boo
     return Blend(tuple(members), average, mix, fit, tuple(parts), dev, unjudged, mix.of(tests, average))
 
 
-def fitted(parts: Sequence[Array], labels: NDArray[np.intp], average: Average) -> Mix:
+def fitted(parts: Sequence[Array], labels: NDArray[np.intp], average: Averaged) -> Mix:
     """The weights, 0 or more and 1 together, with which the blend of probabilities (N, 10) has the least log loss.
 
     Each member's probabilities are raised to a power first, that with which its own log loss is least: or one would be
@@ -161,7 +161,7 @@ def fitted(parts: Sequence[Array], labels: NDArray[np.intp], average: Average) -
     return Mix(tuple(round(float(weight), DECIMALS) for weight in weights), powers)
 
 
-def cross_fitted(parts: Sequence[Array], labels: NDArray[np.intp], average: Average) -> Array:
+def cross_fitted(parts: Sequence[Array], labels: NDArray[np.intp], average: Averaged) -> Array:
     """The blend of probabilities (N, 10), a tenth at a time, by weights that were fitted on the other nine.
 
     So an image's own label has no say in how it is judged, and the score is no better for the fitting.

@@ -20,8 +20,7 @@ import numpy as np
 from digits import runs
 from digits.data import Data
 from digits.errors import DigitsError
-from digits.experiment import CHECKPOINT, Experiment, beginning, check_same_data, conclude, split_of
-from digits.files import sweep
+from digits.experiment import CHECKPOINT, Experiment, beginning, check_same_data, conclude, split_of, taken
 from digits.nn import FORKS, Array, CheckpointError, read_arrays
 from digits.predict import blend
 from digits.recipe import CLASSES, from_table
@@ -78,10 +77,7 @@ class EnsembleExperiment:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(self.run.lock())
-            sweep(self.run.folder)
-            if runs.read(self.run.folder).record["status"] == "finished":
-                raise DigitsError(f"the run {self.run.id} is finished, there is nothing to resume")
+            stack.enter_context(taken(self.run))
             count, seed = self.recipe.ensemble.members, self.run.record["seed"]
             for number in range(count):
                 own = (self.recipe.member(), self.data, self.split.turn(number), seed * count + number, self._workers)

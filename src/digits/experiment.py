@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,21 +77,46 @@ def split_for(recipe: Recipe, split: Split) -> Split:
     return Split(0.0, folds, None, split.seed)
 
 
-def trained(submissions: Path, recipe: Recipe, data: Data, split: Split, seed: int) -> Run | None:
-    """The newest finished run of just this: recipe, seed, split, data and deciding source; None where there is none."""
+def alike(submissions: Path, recipe: Recipe, data: Data, split: Split, seed: int) -> Iterator[Run]:
+    """The runs of just this recipe, seed, split, data and deciding source, finished or not, the newest first.
+
+    Raises DigitsError where the recipe does not go with the split.
+    """
     wanted = {"recipe": recipe.resolved(), "seed": seed, "split": split_for(recipe, split).spec()}
+    digest = source_digest()
     for run in runs.every(submissions):
         record = run.record
         if (
-            record["status"] == "finished"
-            and {key: record[key] for key in wanted} == wanted
+            {key: record[key] for key in wanted} == wanted
             and record["data"]["sha256"] == data.sha256
-            and record.get("code", {}).get("sha256") == source_digest()
-            and not record.get("cut_short")
+            and record.get("code", {}).get("sha256") == digest
+        ):
+            yield run
+
+
+def trained(submissions: Path, recipe: Recipe, data: Data, split: Split, seed: int) -> Run | None:
+    """The newest of those alike that is finished and has its weights; None where there is none."""
+    for run in alike(submissions, recipe, data, split, seed):
+        if (
+            run.record["status"] == "finished"
+            and not run.record.get("cut_short")
             and all(part.path("weights.npz").exists() for part in runs.members(run) or [run])
         ):
             return run
     return None
+
+
+@contextmanager
+def taken(run: Run) -> Iterator[None]:
+    """Within, the run is this process's alone, with nothing half-written in its folder.
+
+    Raises DigitsError where another process is at work on it, or has finished it since its record was read.
+    """
+    with run.lock():
+        sweep(run.folder)
+        if runs.read(run.folder).record["status"] == "finished":
+            raise DigitsError(f"the run {run.id} is finished, there is nothing to resume")
+        yield
 
 
 class Experiment:
@@ -121,11 +146,7 @@ class Experiment:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(self.run.lock())
-            sweep(self.run.folder)
-            # Another process may have finished it since the record was read.
-            if runs.read(self.run.folder).record["status"] == "finished":
-                raise DigitsError(f"the run {self.run.id} is finished, there is nothing to resume")
+            stack.enter_context(taken(self.run))
             stack.enter_context(single_threaded_blas())
             self.workers = stack.enter_context(Workers(self._worker_count))
             images, labels = self.data.images, self.data.labels

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,13 +56,30 @@ def settings(config: Any) -> dict[str, Any]:
     return {f.name: values[f.name] for f in fields(config) if f.default is MISSING or values[f.name] != f.default}
 
 
-def training_seconds(recipe: Recipe, workers: int, images: int) -> float:
-    """The seconds that training by the recipe on so many images takes here, told from a part of a second of steps.
+def settings_text(values: dict[str, Any]) -> list[str]:
+    """Settings in words, ["channels=24", "bias=false"]."""
+    return [f"{key}={str(value).lower()}" for key, value in values.items()]
+
+
+def tables(recipe: Recipe) -> dict[str, list[str]]:
+    """By each of the recipe's tables, what of it is not the default in words, its name first where it has one."""
+    found = {}
+    for one in fields(Recipe):
+        config: Any = getattr(recipe, one.name)
+        if is_dataclass(config):
+            name = [config.name] if hasattr(config, "name") else []
+            others = {key: value for key, value in settings(config).items() if key != "name"}
+            found[one.name] = [*name, *settings_text(others)]
+    return found
+
+
+def training_seconds(recipe: Recipe, workers: int, images: int, look: float = GLANCE_SECONDS) -> float:
+    """The seconds that training by the recipe on so many images takes here, told from `look` seconds of real steps.
 
     The members of an ensemble train side by side, on one core each.
     """
     members = recipe.ensemble.members
-    epoch = epoch_seconds(recipe, 1 if members > 1 else workers, images, GLANCE_SECONDS)
+    epoch = epoch_seconds(recipe, 1 if members > 1 else workers, images, look)
     return epoch * recipe.train.epochs * members / (workers if members > 1 else 1)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from digits import diagnosis
 from digits.files import write_whole
 from digits.nn import Array
 from digits.stats import Score
@@ -90,7 +91,7 @@ def learning_curves(path: Path, log: Sequence[dict[str, Any]], title: str, whole
 
 def confusion_matrix(path: Path, labels: Labels, predicted: Labels, title: str) -> None:
     """How often each label (rows) was predicted as each digit (columns); mistakes are coloured, hits are counted."""
-    counts = np.bincount(10 * labels + predicted, minlength=100).reshape(10, 10)
+    counts = diagnosis.confusion(labels, predicted)
     mistakes = counts * ~np.eye(10, dtype=bool)
     score = Score(int(np.trace(counts)), int(counts.sum()))
 
@@ -122,9 +123,7 @@ def confusion_matrix(path: Path, labels: Labels, predicted: Labels, title: str) 
 
 def mistakes(path: Path, images: Images, rows: Labels, labels: Labels, p: Array, title: str) -> None:
     """The dev images that were predicted wrong, the surest mistakes first, each with its row in train.csv."""
-    predicted = p.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != labels)
-    wrong = wrong[np.argsort(-p[wrong, predicted[wrong]], kind="stable")]
+    wrong = diagnosis.mistakes(p, labels)
     shown = wrong[: GALLERY[0] * GALLERY[1]]
     height = max(-(-len(shown) // GALLERY[1]), 1)
 
@@ -133,10 +132,7 @@ def mistakes(path: Path, images: Images, rows: Labels, labels: Labels, p: Array,
         for axes in grid:
             axes.axis("off")
         for axes, at in zip(grid, shown, strict=False):
-            _image(axes, images[at])
-            axes.set_title(f"{predicted[at]}, not {labels[at]}", fontsize=9, color=DEV, loc="center", pad=3)
-            sure = p[at, predicted[at]]
-            axes.text(13.5, 31, f"{sure:.0%} sure · #{rows[at]}", ha="center", color=FAINT, fontsize=7)
+            _mistake(axes, images[at], rows[at], labels[at], p[at])
         few = "" if len(shown) == len(wrong) else f", the {len(shown)} surest"
         figure.suptitle(
             f"{title}: {len(wrong)} of {len(labels):,} dev images wrong{few}", x=0.01, ha="left", color=INK, fontsize=10
@@ -169,10 +165,7 @@ def disagreements(
             for axes in grid:
                 axes.axis("off")
             for axes, at in zip(grid, shown, strict=False):
-                said = int(side.p[at].argmax())
-                _image(axes, images[at])
-                axes.set_title(f"{said}, not {labels[at]}", fontsize=9, color=DEV, loc="center", pad=3)
-                axes.text(13.5, 31, f"{side.p[at, said]:.0%} sure · #{rows[at]}", ha="center", color=FAINT, fontsize=7)
+                _mistake(axes, images[at], rows[at], labels[at], side.p[at])
             few = "" if len(shown) == len(side.places) else f", the {len(shown)} surest"
             heading = f"{side.heading}: {len(side.places)} of {len(labels):,} images{few}"
             part.suptitle(heading, x=0.01, ha="left", color=INK, fontsize=10, fontweight="bold")
@@ -215,6 +208,14 @@ def digit(path: Path, image: NDArray[np.uint8], p: Array, label: int | None, tit
         figure.suptitle(title, x=0.01, ha="left", color=FAINT, fontsize=9)
 
     _save(path, (7.5, 3.6), draw)
+
+
+def _mistake(axes: "Axes", image: NDArray[np.uint8], row: int, label: int, p: Array) -> None:
+    """An image, what its probabilities (10,) take it for, how surely, and its row in train.csv."""
+    said = int(p.argmax())
+    _image(axes, image)
+    axes.set_title(f"{said}, not {label}", fontsize=9, color=DEV, loc="center", pad=3)
+    axes.text(13.5, 31, f"{p[said]:.0%} sure · #{row}", ha="center", color=FAINT, fontsize=7)
 
 
 def _image(axes: "Axes", image: NDArray[np.uint8]) -> None:

@@ -11,7 +11,7 @@ from digits.deform import Deformation, deform
 from digits.nn import Array, Network, Workers, folded, probabilities
 
 Images = NDArray[np.uint8]
-Average = Literal["probabilities", "logits", "votes"]
+Averaged = Literal["probabilities", "logits", "votes"]  # what a blend is the average of
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def predict(network: Network, images: Images, workers: Workers, by: Views = ONE_
 
 def blend(
     parts: Sequence[Array],
-    how: Average = "probabilities",
+    how: Averaged = "probabilities",
     weights: NDArray[np.float64] | None = None,
 ) -> Array:
     """The average of probabilities, each (N, K): of themselves, of their logits, or of one vote each, as (N, K).
@@ -95,7 +95,7 @@ class Mix:
     weights: tuple[float, ...]
     powers: tuple[float, ...]
 
-    def of(self, parts: Sequence[Array], average: Average) -> Array:
+    def of(self, parts: Sequence[Array], average: Averaged) -> Array:
         """The blend of the members' probabilities, each (N, 10)."""
         if len(set(self.weights)) == 1 and set(self.powers) == {1.0}:
             return blend(parts, average)

@@ -29,7 +29,7 @@ from digits.nn import (
     SoftmaxCrossEntropy,
     layer_of,
 )
-from digits.predict import Views
+from digits.predict import Averaged, Views
 
 IMAGE = (28, 28, 1)
 CLASSES = 10
@@ -74,7 +74,7 @@ class Ensemble:
 
     members: int = 1
     folds: int = 0
-    average: Literal["probabilities", "logits", "votes"] = "probabilities"
+    average: Averaged = "probabilities"
 
     def __post_init__(self) -> None:
         if self.members < 1:

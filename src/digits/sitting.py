@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from digits import data as datasets
-from digits import experiment, recipe, runs
+from digits import experiment, recipe
 from digits.ensemble import End, EnsembleExperiment
 from digits.errors import DigitsError
 from digits.experiment import Experiment
@@ -22,7 +22,6 @@ from digits.split import Split
 from digits.stats import Score
 from digits.stop import Stop
 from digits.submission import check_submission
-from digits.version import source_digest
 
 ROOT = "DIGITS_KAGGLE"  # elsewhere than on Kaggle, the folder that has input/ and working/ as /kaggle has there
 NEWS_SECONDS = 0.5  # between two words of a training
@@ -85,21 +84,10 @@ class Sitting:
     @property
     def run(self) -> Run:
         """The run of just this recipe, seed, data and code: the newest that is here, else a new one."""
-        wanted = {
-            "recipe": self.recipe.resolved(),
-            "seed": self.seed,
-            "split": experiment.split_for(self.recipe, self.split).spec(),
-        }
-        for run in runs.every(self.working / "submissions"):
-            record = run.record
-            if (
-                {key: record[key] for key in wanted} == wanted
-                and record["data"]["sha256"] == self.data.sha256
-                and record["code"]["sha256"] == source_digest()
-                and record["status"] != "failed"
-            ):
-                return run
         folder = self.working / "submissions"
+        for run in experiment.alike(folder, self.recipe, self.data, self.split, self.seed):
+            if run.record["status"] != "failed":
+                return run
         run = experiment.begin(self.recipe, self.data, self.split, self.seed, self.workers, folder)
         if self.commit:
             commit, _, dirty = self.commit.partition("-")

@@ -52,7 +52,3 @@ def score_text(value: float | None) -> str:
 
 def seconds_text(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds > 90 else f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-
-
-def settings_text(values: dict[str, Any], *but: str) -> list[str]:
-    return [f"{key}={str(value).lower()}" for key, value in values.items() if key not in but]

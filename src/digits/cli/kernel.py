@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from digits.cli.console import console_for, say
-from digits.cli.options import DATA, DEFAULT_RECIPE, SUBMISSIONS, DataDir, Json, Seed, Submissions, WorkerCount
+from digits.cli.options import DATA, DEFAULT_RECIPE, SUBMISSIONS, DataDir, Full, Json, Seed, Submissions, WorkerCount
 from digits.cli.train import report, split_of_options, worker_count
+from digits.kernel import HOURS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,6 @@ app = typer.Typer(
 )
 
 Recipe = Annotated[str, typer.Option(help="A packaged recipe's name, or a TOML file of your own.")]
-Full = Annotated[bool, typer.Option("--full", help="Train on all labelled images: then there is no dev score.")]
 Script = Annotated[bool, typer.Option("--script", help="A script instead of a notebook.")]
 Hours = Annotated[
     float,
@@ -42,7 +42,6 @@ Kernel = Annotated[
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for its end.")]
 
 BUILT = Path("build/kernel")
-HOURS = 11.0  # notebook.HOURS, which this can't load before it is needed
 LINES = 20  # of the log of a kernel that has failed
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from digits.cli.console import console_for, say, seconds_text, settings_text, table
+from digits.cli.console import console_for, say, seconds_text, table
 from digits.cli.options import (
     DEFAULT_RECIPE,
     Json,
@@ -60,7 +60,8 @@ def show_recipe(recipe: RecipeArgument = DEFAULT_RECIPE, workers: WorkerCount = 
     rows = list(outline.rows(network.layers))
     workers, epochs = worker_count(workers), chosen.train.epochs
     with console.status("timing some steps"):
-        seconds = outline.epoch_seconds(chosen, workers)
+        whole = outline.training_seconds(chosen, workers, outline.EPOCH_IMAGES, outline.TIMED_SECONDS)
+    seconds = whole / epochs
     if as_json:
         answer = {
             **chosen.resolved(),
@@ -76,7 +77,7 @@ def show_recipe(recipe: RecipeArgument = DEFAULT_RECIPE, workers: WorkerCount = 
     cells = [
         (
             row.number,
-            "  " * row.number.count(".") + " ".join([row.layer, *settings_text(row.settings)]),
+            "  " * row.number.count(".") + " ".join([row.layer, *outline.settings_text(row.settings)]),
             " x ".join(map(str, row.output)),
             f"{row.parameters:,}" if row.parameters else "",
             f"{row.multiply_adds:,}" if row.multiply_adds else "",
@@ -86,14 +87,10 @@ def show_recipe(recipe: RecipeArgument = DEFAULT_RECIPE, workers: WorkerCount = 
     total = ("", "all", "", f"{network.count:,}", f"{network.multiply_adds:,}")
     table(console, heads, [*cells, total], numbers=heads[3:])
     say(console, "")
-    for name in ("train", "optimizer", "schedule", "average", "loss", "augment", "predict", "ensemble"):
-        config = getattr(chosen, name)
-        words = [*([config.name] if hasattr(config, "name") else []), *settings_text(outline.settings(config), "name")]
+    for name, words in outline.tables(chosen).items():
         say(console, f"{name:<10} {' '.join(words) or 'all as by default'}")
-    members = chosen.ensemble.members
-    if members > 1:
-        seconds = outline.epoch_seconds(chosen, 1) / workers * members
     cores = f"{workers} core{'s' if workers > 1 else ''}"
     epoch = f"{seconds_text(seconds)} an epoch of {outline.EPOCH_IMAGES:,} images"
-    whole = f"{seconds_text(seconds * epochs)} for {epochs}"
-    say(console, f"{'time':<10} about {epoch}, {whole}, as measured here just now on {cores}")
+    say(
+        console, f"{'time':<10} about {epoch}, {seconds_text(whole)} for {epochs}, as measured here just now on {cores}"
+    )

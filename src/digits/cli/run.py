@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from digits.cli.console import console_for, say, score_text, seconds_text, settings_text, table
+from digits.cli.console import console_for, say, score_text, seconds_text, table
 from digits.cli.options import SUBMISSIONS, Json, RunArgument, Submissions
 from digits.errors import DigitsError
 
@@ -184,9 +184,7 @@ def describe_recipe(recipe: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     except DigitsError:  # a blend's, or one that was edited
         return
     yield "network", " ".join(layer_text(layer) for layer in known.network)
-    for name in ("train", "optimizer", "schedule", "average", "loss", "augment", "predict", "ensemble"):
-        config = getattr(known, name)
-        words = [*([config.name] if hasattr(config, "name") else []), *settings_text(outline.settings(config), "name")]
+    for name, words in outline.tables(known).items():
         if words:
             yield name, " ".join(words)
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from digits import experiment, runs
+from digits import experiment
 from digits.data import Data
 from digits.ensemble import EnsembleExperiment
 from digits.errors import DigitsError
@@ -25,7 +25,6 @@ from digits.recipe import Recipe
 from digits.runs import Run
 from digits.sitting import ensemble_of
 from digits.split import Split
-from digits.version import source_digest
 
 STATE = "fleet.json"
 ATTEMPTS = 3  # at a part, before it is given up
@@ -232,15 +231,8 @@ def muster(
     recipe = ensemble_of(recipe, members)
     if members < 2:
         raise DigitsError("a fleet trains an ensemble, which has 2 members or more: give --members")
-    wanted = {"recipe": recipe.resolved(), "seed": seed, "split": experiment.split_for(recipe, split).spec()}
-    for run in runs.every(submissions):
-        if (
-            run.record["status"] == "training"
-            and run.path(STATE).exists()
-            and {key: run.record[key] for key in wanted} == wanted
-            and run.record["data"]["sha256"] == data.sha256
-            and run.record["code"]["sha256"] == source_digest()
-        ):
+    for run in experiment.alike(submissions, recipe, data, split, seed):
+        if run.record["status"] == "training" and run.path(STATE).exists():
             return run
     run = experiment.begin(recipe, data, split, seed, workers, submissions)
     _write(run, [Part(tuple(range(first, min(first + each, members)))) for first in range(0, members, each)])

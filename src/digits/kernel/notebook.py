@@ -22,7 +22,7 @@ from digits import runs
 from digits.errors import DigitsError
 from digits.files import make_folder, write_json, write_text
 from digits.kaggle_client import COMPETITION
-from digits.kernel import prose
+from digits.kernel import HOURS, prose
 from digits.recipe import Recipe
 from digits.runs import Run
 from digits.sitting import ensemble_of
@@ -31,7 +31,6 @@ from digits.version import PACKAGE, code_version, tracked
 
 METADATA = "kernel-metadata.json"
 OWNER = "INSERT_YOUR_KAGGLE_USERNAME"  # of a kernel that is built with nobody signed in
-HOURS = 11.0  # of the 12 that a session of Kaggle's lasts; the rest is for what comes after the training
 LONGEST_TITLE = 50  # characters
 
 # What is in which chapter of prose.CHAPTERS; the network's is all of digits.nn, and the rest is in the last one.

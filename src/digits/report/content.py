@@ -14,7 +14,7 @@ from digits.diagnosis import calibration, confusion, doubted, margins, mistakes
 from digits.errors import DigitsError
 from digits.heldout import HeldOut, held_out
 from digits.nn import LAYERS, Array
-from digits.recipe import CLASSES, Recipe, from_table
+from digits.recipe import CLASSES, from_table
 from digits.runs import Run, dev_score, split_text
 from digits.stats import Score
 
@@ -23,7 +23,6 @@ T = TypeVar("T")
 GALLERY = 40  # mistakes of a run that are shown
 DOUBTS = 24  # labels in doubt that are shown
 POINTS = 60  # of a learning curve
-TABLES = ("train", "optimizer", "schedule", "average", "loss", "augment", "predict", "ensemble")
 
 
 class Account:
@@ -85,7 +84,7 @@ class Account:
         if "network" not in self.run.record["recipe"]:
             return None
         recipe = from_table(self.run.record["recipe"], f"{self.run.path('run.json')}, recipe")
-        return {"network": [_layer_text(line) for line in recipe.network], **_tables(recipe)}
+        return {"network": [_layer_text(line) for line in recipe.network], **outline.tables(recipe)}
 
     def _member_tables(self) -> list[dict[str, Any]]:
         """The members, from their folders, or where those are not here as far as the run's record has them."""
@@ -222,24 +221,8 @@ def _layer_text(line: dict[str, Any]) -> str:
     values = {key: value for key, value in line.items() if key != "layer"}
     parts = [_layer_text(part) for part in values.pop("layers", [])]
     known = outline.settings(LAYERS[line["layer"]](**values)) if not parts else values
-    text = " ".join([line["layer"], *(f"{key}={_value_text(value)}" for key, value in known.items())])
+    text = " ".join([line["layer"], *outline.settings_text(known)])
     return f"{text} ({', '.join(parts)})" if parts else text
-
-
-def _tables(recipe: Recipe) -> dict[str, list[str]]:
-    """Of each of the recipe's tables what is not the default."""
-    return {
-        name: [
-            *([config.name] if hasattr(config, "name") else []),
-            *(f"{key}={_value_text(value)}" for key, value in outline.settings(config).items() if key != "name"),
-        ]
-        for name in TABLES
-        for config in [getattr(recipe, name)]
-    }
-
-
-def _value_text(value: Any) -> str:
-    return str(value).lower()
 
 
 def _digit_table(right: int, images: int) -> list[Any]:
