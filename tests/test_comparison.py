@@ -205,6 +205,20 @@ def test_the_runs_of_a_recipe_are_the_newest_of_each_seed_and_of_one_kind(tmp_pa
         recipe_runs([full], "whole")
 
 
+def test_runs_on_sample_data_are_compared_only_where_there_are_no_others(tmp_path: Path) -> None:
+    sample = {"kind": "sample", "sha256": {"train.csv": "e" * 64, "test.csv": "f" * 64}, "test_images": 20}
+    real = [finished_run(tmp_path, "cnn", seed=seed) for seed in (0, 1)]
+    demo = finished_run(tmp_path, "cnn", data=sample)
+    only = finished_run(tmp_path, "mlp", data=sample)
+    ledger = [only, demo, *reversed(real)]
+    assert recipe_runs(ledger, "cnn") == real
+    assert recipe_runs(ledger, "mlp") == [only]
+    for run in real:
+        run.path("dev.npz").unlink()  # which is no reason yet: the data is
+    with pytest.raises(DigitsError, match=r"were made with different data \(the SHA-256 of train.csv differs\)"):
+        recipe_runs(ledger, "cnn", like=only)
+
+
 @pytest.mark.parametrize(
     ("p", "text"),
     [(1.0, "p = 1"), (0.625, "p = 0.62"), (0.0312, "p = 0.031"), (1e-4, "p = 0.0001"), (9e-5, "p < 0.0001")],

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits import plots
+from digits.data import TRAIN
 from digits.errors import DigitsError
-from digits.heldout import HeldOut, Rows, check_same_images, held_out
+from digits.heldout import HeldOut, Rows, check_same_images, check_same_tables, held_out
 from digits.runs import Run, dev_score
 from digits.stats import (
     LEVEL,
@@ -169,10 +170,11 @@ def compare_seeds(a: Sequence[Run], b: Sequence[Run], name_a: str = "A", name_b:
 def recipe_runs(ledger: Sequence[Run], name: str, like: Run | None = None) -> list[Run]:
     """The newest finished run of each seed of a recipe, ascending by seed: those that the newest one of all is like.
 
-    That is in its recipe, split and data; with `like`, in the split and data of that run instead. `ledger` has the
-    newest runs first. Raises DigitsError where there are none.
+    That is in its recipe, split and data; with `like`, in the split and data of that run instead. Runs on sample data
+    are taken where there are no others. `ledger` has the newest runs first. Raises DigitsError where there are none.
     """
     named = [run for run in ledger if run.record["recipe"]["name"] == name and run.record["status"] == "finished"]
+    named = [run for run in named if not run.sample] or named
     judged = [run for run in named if dev_score(run)]
     known = sorted({run.record["recipe"]["name"] for run in ledger})
     if not judged:
@@ -180,7 +182,8 @@ def recipe_runs(ledger: Sequence[Run], name: str, like: Run | None = None) -> li
         raise DigitsError(f"there is {what} of the recipe {name}; there are runs of {', '.join(known) or 'none'}")
     fits = [run for run in judged if like is None or judged_alike(run, like)]
     if not fits:
-        compare(like or judged[0], judged[0])  # it says why they can't be compared
+        check_same_tables([like or judged[0], judged[0]], TRAIN.file)
+        compare(like or judged[0], judged[0])  # these say why they can't be compared
         raise DigitsError(f"no run of {name} has the split and data of {(like or judged[0]).id}: train one")
     newest = fits[0]
     by_seed: dict[int, Run] = {}
