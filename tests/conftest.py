@@ -4,10 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from jobs import without_plots
 
-from digits import plots
 from digits.data import Data, load
-from digits.files import write_text
 from digits.sample import write_sample
 
 pytest_plugins = ("kaggle_stub", "sessions")
@@ -53,5 +52,4 @@ def real_folder(real_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture
 def unplotted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots are written as files of a moment, as drawing them is what takes the time."""
-    for name in ("learning_curves", "confusion_matrix", "mistakes", "digit"):
-        monkeypatch.setattr(plots, name, lambda path, *_: write_text(path, "a picture"))
+    without_plots(monkeypatch)

@@ -9,8 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from digits import experiment, runs
+import pytest
+
+from digits import experiment, plots, runs
 from digits.data import Data
+from digits.files import write_text
 from digits.recipe import Recipe, from_table
 from digits.runs import Run
 from digits.split import Split
@@ -40,6 +43,12 @@ PIPED: dict[str, Any] = {
     "stderr": subprocess.PIPE,
     "text": True,
 }
+
+
+def without_plots(patch: pytest.MonkeyPatch) -> None:
+    """Plots are written as files of a moment, as drawing them is what takes the time."""
+    for name in ("learning_curves", "confusion_matrix", "mistakes", "digit"):
+        patch.setattr(plots, name, lambda path, *_: write_text(path, "a picture"))
 
 
 def quick_recipe(**train: Any) -> Recipe:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jobs import LONG, Digits, begin, complete, files, quick_recipe, wait_until
+from jobs import LONG, Digits, begin, complete, files, quick_recipe, wait_until, without_plots
 
 from digits import experiment, runs
 from digits.data import Data
@@ -55,14 +55,9 @@ def all_files(run: Run) -> list[dict[str, bytes]]:
 @pytest.fixture(scope="module")
 def three(sample_data: Data, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """An ensemble of three, its members trained one after another."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr("digits.plots.confusion_matrix", lambda *_: None)
-    patch.setattr("digits.plots.mistakes", lambda *_: None)
-    patch.setattr("digits.plots.learning_curves", lambda *_: None)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        without_plots(patch)
         return whole(tmp_path_factory.mktemp("three"), sample_data, ensemble(), seed=4)
-    finally:
-        patch.undo()
 
 
 @pytest.fixture

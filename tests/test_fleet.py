@@ -24,7 +24,7 @@ from digits.errors import DigitsError
 from digits.kaggle_client import KaggleClient
 from digits.kernel import fleet as fleets
 from digits.kernel import notebook
-from digits.kernel.fleet import ATTEMPTS, STATE, Fleet, muster
+from digits.kernel.fleet import ATTEMPTS, STATE, Fleet, begin
 from digits.kernel.notebook import Plan
 from digits.split import Split
 
@@ -65,7 +65,7 @@ def command(*words: str) -> str:
 
 def assembled(data: Data, at_once: int = 5, each: int = 1) -> Fleet:
     """The fleet of the recipe, begun or gone on with."""
-    run = muster(recipe.load("folds.toml"), data, Split(), 0, MEMBERS, each, 1, Path("submissions"))
+    run = begin(recipe.load("folds.toml"), data, Split(), 0, MEMBERS, each, 1, Path("submissions"))
     plan = Plan("folds.toml", 0, script=True, members=MEMBERS)
     return Fleet(run, data, plan, at_once, Path("submissions"))
 

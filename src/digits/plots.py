@@ -143,7 +143,10 @@ def mistakes(path: Path, images: Images, rows: Labels, labels: Labels, p: Array,
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Images that one side has right and the other wrong: a heading, their places, and what the wrong side says."""
+    """Images that one side has right and the other wrong: a heading, and their places among all the images.
+
+    `p` (N, 10) are the probabilities that the wrong side gives all of them.
+    """
 
     heading: str
     places: Labels
@@ -153,7 +156,10 @@ class Disagreement:
 def disagreements(
     path: Path, images: Images, rows: Labels, labels: Labels, sides: Sequence[Disagreement], title: str
 ) -> None:
-    """The images that one of two sides alone has right, and what the other takes them for, each with its row."""
+    """The images that one of two sides alone has right, and what the other takes them for, each with its row.
+
+    They are images (N, 28, 28), with rows in train.csv and labels (N,). Raises DigitsError if it can't be written.
+    """
     heights = [-(-min(len(side.places), GALLERY[0] * GALLERY[1]) // GALLERY[1]) for side in sides]
 
     def draw(figure: "Figure") -> None:

@@ -208,7 +208,7 @@ def fleet(
     plan = Plan(recipe, seed, script=True, full=full, hours=hours, members=count)
     stop = Stop()
     with _client(console) as client, stop.listening():
-        run = fleets.muster(chosen, loaded, split, seed, count, each, worker_count(workers), submissions)
+        run = fleets.begin(chosen, loaded, split, seed, count, each, worker_count(workers), submissions)
         work = fleets.Fleet(run, loaded, plan, at_once, submissions)
         say(console, f"{run.id}: {count} members on {len(work.parts)} kernels, {at_once} at a time")
         _show_fleet(work, client, stop, console)

@@ -220,7 +220,7 @@ class Fleet:
         self.parts = parts
 
 
-def muster(
+def begin(
     recipe: Recipe, data: Data, split: Split, seed: int, members: int, each: int, workers: int, submissions: Path
 ) -> Run:
     """The run of a fleet that is not finished yet, of just this recipe, seed, split, data, code and number of members.
