@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digits.nn import Array, Conv2D, Network
-from digits.nn.correlation import POINTS, ToomCook, strided_toom_cook, strip_width, toom_cook
+from digits.nn.correlation import POINTS, ToomCook, pieces, strided_toom_cook, sum_of_products, toom_cook
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,18 @@ def test_what_deottes_network_saves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "weights", "width"),
-    [(64, 3072, 64), (64, 20_000, 32), (128, 10_000, 64), (48, 10**6, 48), (1, 10**6, 1), (37, 10**5, 37)],
+    ("length", "most", "count"),
+    [(64, 325, 1), (64, 50, 2), (128, 100, 2), (48, 1, 1), (1, 1, 1), (37, 10, 1), (96, 40, 3), (1664, 488, 4)],
 )
-def test_products_are_small_ones_where_the_images_can_be_shared_out(images: int, weights: int, width: int) -> None:
-    assert strip_width(images, weights) == width
+def test_what_makes_too_large_a_product_is_cut_into_equal_pieces_that_are_not_short(
+    length: int, most: int, count: int
+) -> None:
+    assert pieces(length, most) == count
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 96, 64, 32), (1, 2, 288, 128, 96), (1, 2, 24, 1792, 64), (3, 1, 100, 61, 500)])
+def test_products_are_summed_over_rows_however_they_are_cut(shape: tuple[int, int, int, int, int]) -> None:
+    products, rows, depth, length, channels = shape
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(products, rows, depth, length)), rng.normal(size=(products, rows, length, channels))
+    np.testing.assert_allclose(sum_of_products(left, right), np.einsum("prdk,prkm->pdm", left, right), atol=1e-11)
