@@ -136,7 +136,9 @@ def test_what_makes_too_large_a_product_is_cut_into_equal_pieces_that_are_not_sh
     assert pieces(length, most) == count
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 96, 64, 32), (1, 2, 288, 128, 96), (1, 2, 24, 1792, 64), (3, 1, 100, 61, 500)])
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 96, 64, 32), (1, 2, 288, 128, 96), (1, 2, 24, 1792, 64), (3, 1, 100, 61, 500)]
+)
 def test_products_are_summed_over_rows_however_they_are_cut(shape: tuple[int, int, int, int, int]) -> None:
     products, rows, depth, length, channels = shape
     rng = np.random.default_rng(0)

@@ -135,7 +135,7 @@ def forward(network: Network, x: Array) -> Array:
 
 def backward(network: Network, dy: Array) -> Array:
     """The gradient at the network's input, which `Network.backward` leaves out; `grads` are filled in."""
-    for layer in reversed(network.layers):
+    for layer in reversed(network.order):
         dy = layer.backward(dy)
     return dy.copy()
 

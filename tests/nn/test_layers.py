@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digits.nn import LAYERS, Dense, Dropout, Flatten, Layer, Network, ReLU, SiLU
+from digits.nn import LAYERS, Dense, Dropout, Flatten, Layer, MaxPool2D, Network, ReLU, SiLU
 
 
 def initialised(layer: Layer, inputs: int) -> Network:
@@ -29,6 +29,27 @@ def test_relu_is_its_equation() -> None:
     relu = ReLU()
     np.testing.assert_array_equal(relu.forward(np.array([[-2.0, 0.0, 3.0]])), [[0, 0, 3]])
     np.testing.assert_array_equal(relu.backward(np.array([[5.0, 6.0, 7.0]])), [[0, 0, 7]])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_relu_behind_a_max_pooling_is_one_before_it(size: int) -> None:
+    rng = np.random.default_rng(size)
+    x = rng.integers(-2, 3, (3, 7, 8, 4)).astype(np.float64)  # many of them equal
+    network = Network([ReLU(), MaxPool2D(size), Dropout(0.0)], x.shape[1:], np.float64)
+    assert [layer.name for layer in network.order] == ["maxpool", "relu", "dropout"]
+    relu, pool = ReLU(), MaxPool2D(size)
+    y = pool.forward(relu.forward(x.copy(), rng), rng)
+    np.testing.assert_array_equal(network.forward(x.copy(), rng), y)
+    dy = rng.normal(size=y.shape)
+    dx = dy.copy()
+    for layer in reversed(network.order):
+        dx = layer.backward(dx)
+    np.testing.assert_array_equal(dx, relu.backward(pool.backward(dy.copy())))
+    # And each square's gradient is that of one of its largest pixels, if any is above 0.
+    squares = y.shape[1] * size, y.shape[2] * size
+    assert np.isclose(dx.sum(), dy[y > 0].sum())
+    assert not dx[:, squares[0] :].any()
+    assert not dx[:, :, squares[1] :].any()
 
 
 def test_flatten_keeps_the_order_of_an_image() -> None:

@@ -403,42 +403,34 @@ class MaxPool2D(Layer):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         rows = laid_out(x)
-        self.shape = rows.shape
-        height, channels, width, count = rows.shape
-        tall = self.scratch("tall", (height // self.size, channels, width, count), x.dtype)
-        y = self.scratch("y", (len(tall), channels, width // self.size, count), x.dtype)
-        self._largest("rows", self._taps(rows, 0), tall)
-        self._largest("columns", self._taps(tall, 2), y)
+        height, channels, width, images = rows.shape
+        self.dx = rows if self.in_place else self.scratch("dx", rows.shape, x.dtype)
+        tall = self.scratch("tall", (height // self.size, channels, width, images), x.dtype)
+        y = self.scratch("y", (len(tall), channels, width // self.size, images), x.dtype)
+        down, along = self._taps(rows, 0), self._taps(tall, 2)
+        # Of each of the pixels but the first: whether it is larger than those before. Only training needs to know.
+        self.larger = [
+            [self.scratch(f"{key} {number}", out.shape, bool) for number in range(1, self.size if rng else 1)]
+            for key, out in (("down", tall), ("along", y))
+        ]
+        largest(down, tall, self.larger[0])
+        y[...] = along[0]  # NumPy is quicker with one array of strides than with two
+        largest([y, *along[1:]], y, self.larger[1])
         return handed_on(y, 4)
 
     def backward(self, dy: Array) -> Array:
-        dtall = self.scratch("dtall", (self.shape[0] // self.size, *self.shape[1:]), dy.dtype)
-        dx = self.scratch("dx", self.shape, dy.dtype)
-        self._to_largest("columns", laid_out(dy), dtall, 2)
-        self._to_largest("rows", dtall, dx, 0)
+        dx, (down, along) = self.dx, self.larger
+        dtall = self.scratch("tall", (len(dx) // self.size, *dx.shape[1:]), dy.dtype)
+        to_largest(laid_out(dy), self._taps(dtall, 2), along)
+        dtall[:, :, dx.shape[2] // self.size * self.size :] = 0
+        to_largest(dtall, self._taps(dx, 0), down)
+        dx[len(dx) // self.size * self.size :] = 0
         return handed_on(dx, 4)
 
     def _taps(self, x: Array, axis: int) -> list[Array]:
         """Views of the first, second, ... of each `size` pixels along an axis."""
         end = x.shape[axis] // self.size * self.size
         return [x[(slice(None),) * axis + (slice(tap, end, self.size),)] for tap in range(self.size)]
-
-    def _largest(self, key: str, taps: list[Array], out: Array) -> None:
-        out[...] = taps[0]
-        for number, tap in enumerate(taps[1:], 1):
-            np.greater(tap, out, out=self.scratch(f"{key} {number}", out.shape, bool))
-            np.maximum(tap, out, out=out)
-
-    def _to_largest(self, key: str, dout: Array, dx: Array, axis: int) -> None:
-        taps = self._taps(dx, axis)
-        left = dout
-        for number in range(self.size - 1, 0, -1):
-            larger = self.scratch(f"{key} {number}", dout.shape, bool)
-            np.multiply(left, larger, out=taps[number])
-            left = np.subtract(left, taps[number], out=taps[0])
-        if self.size == 1:
-            taps[0][...] = dout
-        dx[(slice(None),) * axis + (slice(dx.shape[axis] // self.size * self.size, None),)] = 0
 
 
 @dataclass
@@ -574,6 +566,7 @@ class Residual(Layer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.inner = [layer_of(line) for line in self.layers]
+        self._order = in_order(self.inner)
         if not self.inner:
             raise ValueError("a residual block needs layers")
         self.layers = [layer.spec() for layer in self.inner]
@@ -602,7 +595,7 @@ class Residual(Layer):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         y = x
-        for layer in self.inner:
+        for layer in self._order:
             y = layer.forward(y, rng)
         shortcut = self.projection.forward(x, rng) if self.projection else x
         return np.add(y, shortcut, out=self.scratch.like("y", y))
@@ -614,7 +607,7 @@ class Residual(Layer):
             shortcut = self.scratch.like("dshortcut", dy)
             shortcut[...] = dy
         dx = dy
-        for layer in reversed(self.inner):
+        for layer in reversed(self._order):
             dx = layer.backward(dx)
         return np.add(dx, shortcut, out=self.scratch.like("dx", shortcut))
 
@@ -635,14 +628,24 @@ def layer_of(line: Mapping[str, Any]) -> Layer:
 
 def built(layers: Sequence[Layer], shape: Shape) -> Shape:
     """The shape after layers in a row, each built. Raises ValueError, naming the layer that can't follow."""
-    spared = False
     for number, layer in enumerate(layers):
         try:
             shape = layer.output_shape = layer.build(shape)
         except ValueError as error:
             raise ValueError(f"layer {number} ({layer.name}): {error}") from None
+    spared = False
+    for layer in in_order(layers):
         layer.in_place, spared = spared, layer.spares
     return shape
+
+
+def in_order(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers in the order to compute them in: a ReLU behind a max pooling, the same there on fewer numbers."""
+    order = list(layers)
+    for at in range(len(order) - 1):
+        if isinstance(order[at], ReLU) and isinstance(order[at + 1], MaxPool2D):
+            order[at : at + 2] = order[at + 1], order[at]
+    return order
 
 
 def positive(layer: Layer, *names: str) -> None:
@@ -665,6 +668,27 @@ def pooled_shape(layer: Layer, shape: Shape, size: int) -> Shape:
     if min(height, width) < size:
         raise ValueError(f"squares of {size} do not fit into images of {height} x {width}")
     return (height // size, width // size, channels)
+
+
+def largest(taps: Sequence[Array], out: Array, larger: Sequence[Array]) -> None:
+    """The largest of arrays of one shape; `larger`, if asked for, tells which of them exceed those before."""
+    best = taps[0]
+    for number, tap in enumerate(taps[1:]):
+        if larger:
+            np.greater(tap, best, out=larger[number])
+        best = np.maximum(tap, best, out=out)
+    if best is not out:
+        out[...] = best
+
+
+def to_largest(dout: Array, dtaps: Sequence[Array], larger: Sequence[Array]) -> None:
+    """The gradients of those arrays: `dout` for the largest of them, which is the last that exceeds others, else 0."""
+    left = dout
+    for dtap, exceeds in zip(reversed(dtaps[1:]), reversed(larger), strict=True):
+        np.multiply(left, exceeds, out=dtap)
+        left = np.subtract(left, dtap, out=dtaps[0])
+    if left is dout:
+        dtaps[0][...] = dout
 
 
 def laid_out(x: Array) -> Array:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from digits.nn.layers import Layer, built, layer_of
+from digits.nn.layers import Layer, built, in_order, layer_of
 from digits.nn.pixels import Pixels
 from digits.nn.scratch import Array, Shape, shared_zeros
 
@@ -34,7 +34,8 @@ class Network:
     All parameters are views into the vector `params` and all gradients into `grads`, each of shape (count,), so that
     an optimizer, an average or a checkpoint is a few operations on one array. `statistics` likewise holds what is
     observed in training for prediction (of batch norm: means and variances), `batch_statistics` those of the last
-    batch; `observe` takes them over. All four are shared with processes that are forked from this one.
+    batch; `observe` takes them over. All four are shared with processes that are forked from this one. `layers` are in
+    the order of the recipe, `order` has them in that in which they are computed.
 
     Raises ValueError, naming the layer, where a layer can't follow the one before.
     """
@@ -74,7 +75,7 @@ class Network:
     def forward(self, images: Array | Pixels, rng: np.random.Generator | None = None) -> Array:
         """Logits (N, K) of images (N, *input_shape); `rng` is given in training, None in prediction."""
         x: Any = images
-        for layer in self.layers:
+        for layer in self.order:
             x = layer.forward(x, rng)
         logits: Array = x
         return logits
@@ -82,7 +83,7 @@ class Network:
     def backward(self, dlogits: Array) -> None:
         """Fill `grads` from the loss's gradient (N, K) at the logits of the last `forward`."""
         dy = dlogits
-        for layer in reversed(self.layers):
+        for layer in reversed(self.order):
             dy = layer.backward(dy)
             if not layer.input_gradient:
                 break
@@ -153,6 +154,7 @@ class Network:
         ]
 
     def _bind(self) -> None:
+        self.order = in_order(self.layers)
         self.grads = shared_zeros(self.params.shape, self.params.dtype)
         self.batch_statistics = shared_zeros(self.statistics.shape, self.statistics.dtype)
         bind(self._parameters(), {"": self.params, "d": self.grads})
