@@ -21,21 +21,25 @@ from digits.nn import (
     Adam,
     AdamW,
     Array,
+    Conv2D,
     DataParallel,
     Dense,
     Dropout,
     Flatten,
+    Layer,
+    MaxPool2D,
     Network,
     Optimizer,
     Pixels,
     ReLU,
+    Residual,
     SoftmaxCrossEntropy,
     WorkerError,
     Workers,
     probabilities,
     softmax,
 )
-from digits.nn.parallel import FORKS
+from digits.nn.parallel import FORKS, predicted_at_once
 from digits.nn.scratch import shared_zeros
 
 IMAGES, SHAPE = 50, (5, 4, 1)
@@ -302,14 +306,30 @@ def test_workers_in_step_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_workers_that_predict_in_step_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("digits.nn.parallel.FORKS", False)
-    network, (x, _) = perceptron(), batch(256)
+    network, (x, _) = perceptron(), batch(1024)
     wanted = softmax(network.forward(x))
     with Workers(2) as workers, in_step():
-        p = probabilities(network, workers, 256, lambda part: x[part])
+        p = probabilities(network, workers, 1024, lambda part: x[part])
     np.testing.assert_allclose(p, wanted, rtol=1e-12)
 
 
-@pytest.mark.parametrize("images", [0, 1, 127, 128, 129, 700])
+@pytest.mark.parametrize(
+    ("layers", "shape", "images"),
+    [
+        ([Flatten(), Dense(10)], (28, 28, 1), 512),
+        ([Flatten(), Dense(5000), ReLU(), Dense(10)], (28, 28, 1), 64),
+        ([Conv2D(8, padding="same"), MaxPool2D(), Flatten(), Dense(10)], (28, 28, 1), 64),
+        ([Residual([Conv2D(16, padding="same").spec()]), Flatten(), Dense(10)], (28, 28, 16), 32),
+        ([Conv2D(99)], (100, 100, 1), 32),
+    ],
+)
+def test_many_small_images_are_predicted_at_a_time_and_few_large_ones(
+    layers: list[Layer], shape: tuple[int, int, int], images: int
+) -> None:
+    assert predicted_at_once(Network(layers, shape)) == images
+
+
+@pytest.mark.parametrize("images", [0, 1, 511, 512, 513, 1700])
 @pytest.mark.parametrize("count", [1, 3])
 def test_probabilities_are_the_softmax_of_the_networks_predictions(images: int, count: int, forks: bool) -> None:
     network = perceptron(dropout=0.5)

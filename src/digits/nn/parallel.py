@@ -10,6 +10,7 @@ after each of them a thread needs the interpreter's lock. They are forked, so th
 and share the memory of the flat vectors, so that nothing is sent but a few numbers.
 """
 
+import math
 import multiprocessing
 import os
 import pickle
@@ -27,13 +28,14 @@ import numpy as np
 
 from digits.nn.averaging import move
 from digits.nn.losses import SoftmaxCrossEntropy, softmax
-from digits.nn.network import Network
+from digits.nn.network import Network, leaves
 from digits.nn.optim import Optimizer, clipping, sum_of_squares
 from digits.nn.pixels import Pixels
 from digits.nn.scratch import Array, shared_zeros
 
 BLOCK_PARAMETERS = 1 << 15  # that are added up and updated at a time: 128 kB of each float32 vector
-PREDICTION_IMAGES = 32  # that are predicted at a time: the buffers of more do not stay in cache
+PREDICTION_IMAGES = 32, 512  # that are predicted at a time, at least and at most
+PREDICTION_NUMBERS = 1 << 19  # that a layer makes of them, at most: larger buffers do not stay in cache
 STATISTICS_IMAGES = 128  # whose statistics are taken together, about a batch's
 NUMBERS = 5  # that a call of a team has at most
 IMPATIENT = 2000  # looks at a semaphore before sleeping on it: waking up takes longer than most waits
@@ -282,19 +284,28 @@ class DataParallel:
 def probabilities(network: Network, workers: Workers, images: int, load: Callable[[slice], Array]) -> Array:
     """Probabilities (images, K) in prediction; `load(slice)` gives that slice's images as the network takes them."""
     out = shared_zeros((images, *network.output_shape), network.params.dtype)
-    starts = range(0, images, PREDICTION_IMAGES)
+    size = predicted_at_once(network)
+    starts = range(0, images, size)
     count = max(min(workers.count, len(starts)), 1)
 
     @np.errstate(over="ignore", invalid="ignore")
     def predict(worker: int) -> None:
         replica = network.replica()
         for start in starts[worker::count]:
-            block = slice(start, min(start + PREDICTION_IMAGES, images))
+            block = slice(start, min(start + size, images))
             out[block] = softmax(replica.forward(load(block)))
 
     with Team(count, predict) as team:
         team()
     return out
+
+
+def predicted_at_once(network: Network) -> int:
+    """How many images a network predicts best at a time, a power of two: of small ones many."""
+    shapes = [network.input_shape, *(layer.output_shape for _, layer in leaves(network.layers))]
+    fitting = PREDICTION_NUMBERS // max(math.prod(shape) for shape in shapes)
+    least, most = PREDICTION_IMAGES
+    return min(max(1 << fitting.bit_length() >> 1, least), most)
 
 
 def renew_statistics(
