@@ -252,7 +252,7 @@ class DataParallel:
         count, team = int(images), self._workers.count
         shards = self.slices(count)
         if part == GRADIENTS:
-            for shard in range(worker, len(shards), team):
+            for shard in dealt(len(shards), worker, team):
                 x, labels, rng = self._load(int(number), shard, shards[shard])
                 replica, loss = self._replicas[shard], self._losses[shard]
                 self._results[shard] = loss.forward(replica.forward(x, rng), labels)
@@ -279,6 +279,13 @@ class DataParallel:
         self.optimizer.update(params, gradient, state, lr, number, self._decayed[at])
         if rate and self.average is not None:
             move(self.average[block], params, rate)
+
+
+def dealt(count: int, worker: int, workers: int) -> list[int]:
+    """A worker's shards of so many, dealt to and fro: the first ones of a full batch have the most lit pixels."""
+    rounds = range(0, count, workers)
+    turns = [start + (workers - 1 - worker if turn % 2 else worker) for turn, start in enumerate(rounds)]
+    return [shard for shard in turns if shard < count]
 
 
 def probabilities(network: Network, workers: Workers, images: int, load: Callable[[slice], Array]) -> Array:
