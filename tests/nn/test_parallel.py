@@ -1,5 +1,6 @@
 """Batches shared out to workers: the same as in one piece, the same on any number of workers, and no growth."""
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -39,7 +40,7 @@ from digits.nn import (
     probabilities,
     softmax,
 )
-from digits.nn.parallel import FORKS, predicted_at_once
+from digits.nn.parallel import FORKS, dealt, predicted_at_once
 from digits.nn.scratch import shared_zeros
 
 IMAGES, SHAPE = 50, (5, 4, 1)
@@ -339,6 +340,18 @@ def test_probabilities_are_the_softmax_of_the_networks_predictions(images: int, 
     assert p.shape == (images, 10)
     if images:
         np.testing.assert_allclose(p, softmax(network.forward(x)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+@pytest.mark.parametrize("workers", [1, 2, 3, 8])
+def test_each_shard_is_dealt_to_one_worker(count: int, workers: int) -> None:
+    hands = [dealt(count, worker, workers) for worker in range(workers)]
+    assert sorted(itertools.chain(*hands)) == list(range(count))
+    assert max(map(len, hands)) - min(map(len, hands)) <= 1
+
+
+def test_no_worker_has_the_larger_shard_of_every_pair() -> None:
+    assert [dealt(8, worker, 2) for worker in range(2)] == [[0, 3, 4, 7], [1, 2, 5, 6]]
 
 
 def test_each_worker_has_its_share_and_the_callers_numbers(forks: bool) -> None:
