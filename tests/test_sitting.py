@@ -14,6 +14,7 @@ from sessions import kaggle_root
 from digits import data as datasets
 from digits import experiment, recipe, runs, sitting
 from digits.errors import DigitsError
+from digits.machine import single_threaded_blas
 from digits.nn import Workers, read_arrays
 from digits.runs import Run
 from digits.sitting import ROOT, News, Sitting, mounted
@@ -130,7 +131,7 @@ def test_an_ensemble_out_of_time_is_made_of_the_members_that_are_finished(kaggle
         assert np.array_equal(held_out["probabilities"], read_arrays(done[0].path("dev.npz"))["probabilities"])
     assert here.write_submission().exists()
     # What is here can be predicted with again.
-    with Workers(1) as workers:
+    with single_threaded_blas(), Workers(1) as workers:
         p = experiment.predict_with(run, here.data.test_images, workers)
     assert np.array_equal(p, read_arrays(run.path("test.npz"))["probabilities"])
 
