@@ -1,11 +1,13 @@
 """What the finite differences don't say of the layers: first values, dropout's odds, what a layer refuses."""
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digits.nn import LAYERS, Dense, Dropout, Flatten, Layer, MaxPool2D, Network, ReLU, SiLU
+from digits.nn import LAYERS, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D, Network, ReLU, SiLU
 
 
 def initialised(layer: Layer, inputs: int) -> Network:
@@ -50,6 +52,20 @@ def test_a_relu_behind_a_max_pooling_is_one_before_it(size: int) -> None:
     assert np.isclose(dx.sum(), dy[y > 0].sum())
     assert not dx[:, squares[0] :].any()
     assert not dx[:, :, squares[1] :].any()
+
+
+@pytest.mark.parametrize("after", [MaxPool2D(), SiLU(), Dropout(0.5)], ids=lambda layer: layer.name)
+def test_a_dropout_of_nothing_changes_no_gradient(after: Layer) -> None:
+    """It hands on what the ReLU before it still needs: the layer behind it must not write there."""
+
+    def gradients(*between: Layer) -> np.ndarray:
+        layers = [Conv2D(4, padding="same"), ReLU(), *between, copy.deepcopy(after), Flatten(), Dense(3)]
+        network = Network(layers, (8, 8, 1), np.float64).initialise(np.random.default_rng(1))
+        network.forward(np.random.default_rng(2).normal(size=(5, 8, 8, 1)), np.random.default_rng(3))
+        network.backward(np.random.default_rng(4).normal(size=(5, 3)))
+        return network.grads
+
+    np.testing.assert_allclose(gradients(Dropout(0.0)), gradients(), rtol=1e-12)
 
 
 def test_flatten_keeps_the_order_of_an_image() -> None:

@@ -32,9 +32,6 @@ class Layer(ABC):
     """
 
     name: ClassVar[str]
-    spares: ClassVar[bool] = (
-        True  # `backward` needs nothing of what `forward` returned: the next layer may overwrite it
-    )
 
     def __post_init__(self) -> None:
         self.input_gradient = True  # below the first layer with parameters nobody asks for it
@@ -68,6 +65,11 @@ class Layer(ABC):
         """How far the statistics move towards each batch's, from 0 to 1."""
         return 0.0
 
+    @property
+    def spares(self) -> bool:
+        """No `backward` needs anything of what `forward` returned: the next layer may overwrite it, then or later."""
+        return True
+
     def initialise(self, rng: np.random.Generator) -> None:
         """Draw the parameters' first values."""
 
@@ -89,7 +91,10 @@ class Flatten(Layer):
     """y = x, an image's axes in one      x: (N, ...)   y: (N, D)"""
 
     name = "flatten"
-    spares = False  # it is the layer's before
+
+    @property
+    def spares(self) -> bool:
+        return False  # it is the layer's before
 
     def build(self, shape: Shape) -> Shape:
         self.shape = shape
@@ -331,7 +336,10 @@ class ReLU(Layer):
     """y = max(x, 0),  dx = dy where x > 0, else 0"""
 
     name = "relu"
-    spares = False
+
+    @property
+    def spares(self) -> bool:
+        return False
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         rows = laid_out(x)
@@ -513,6 +521,10 @@ class Dropout(Layer):
         super().__post_init__()
         if not 0 <= self.rate < 1:
             raise ValueError(f"rate must be at least 0 and less than 1, not {self.rate}")
+
+    @property
+    def spares(self) -> bool:
+        return self.rate > 0  # else it is the layer's before
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         self.scale: Array | None = None
