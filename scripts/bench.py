@@ -286,7 +286,7 @@ def main(
     only: Annotated[str, typer.Option(help="Only the tasks whose name has this in it.")] = "",
     repetitions: Annotated[int, typer.Option(min=1, help="How often each contender is timed, in turn.")] = 5,
     seconds: Annotated[float, typer.Option(min=0, help="How long each time.")] = 0.4,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the tutorial's network.")] = 100,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the tutorial's network.")] = 500,
     quick: Annotated[bool, typer.Option("--quick", help="A look: once each, and nothing compiled.")] = False,
     out: Annotated[Path, typer.Option(help="Where to write the figures as JSON.")] = Path("build/bench.json"),
 ) -> None:

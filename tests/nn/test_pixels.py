@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from digits.nn import Array, Dense, Flatten, Network, Pixels
-from digits.nn.pixels import TILE, TILES
+from digits.nn.pixels import BLOCK, TILE
 
 UNITS = 3
 
@@ -37,12 +37,9 @@ def check(images: Array, dtype: type = np.float64) -> None:
     np.testing.assert_allclose(dW, dy @ x, rtol=0, atol=precision * np.sqrt(count) * 10)
 
 
-WIDENED = TILES * TILE  # images at a time
-
-
 @pytest.mark.parametrize(
     "images",
-    [1, 2, *(edge + by for edge in (TILE, 2 * TILE, WIDENED, WIDENED + TILE, 2 * WIDENED) for by in (-1, 0, 1))],
+    [1, 2, *(edge + by for edge in (TILE, 2 * TILE, BLOCK // TILE * TILE, BLOCK, 2 * BLOCK) for by in (-1, 0, 1))],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_products_at_the_edges_of_the_tiles(images: int, dtype: type) -> None:
@@ -50,27 +47,27 @@ def test_products_at_the_edges_of_the_tiles(images: int, dtype: type) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(images=st.integers(1, 5000), inputs=st.integers(1, 12), seed=st.integers(0, 99))
+@given(images=st.integers(1, 7000), inputs=st.integers(1, 12), seed=st.integers(0, 99))
 @example(images=1, inputs=1, seed=0)
 def test_products_of_any_size(images: int, inputs: int, seed: int) -> None:
     check(sparse(images, inputs, seed))
 
 
-@pytest.mark.parametrize("images", [1, TILE, 2 * TILE + 2, WIDENED + 52])
+@pytest.mark.parametrize("images", [1, TILE, 2 * TILE + 2, BLOCK + 52])
 @pytest.mark.parametrize("value", [0, 1, 255])
 def test_all_dark_and_all_lit_images(images: int, value: int) -> None:
     check(np.full((images, 7), value, np.uint8))
 
 
 def test_dark_images_among_lit_ones() -> None:
-    images = sparse(3 * WIDENED, 5)
-    images[WIDENED : 2 * WIDENED] = 0
+    images = sparse(3 * BLOCK, 5)
+    images[BLOCK : 2 * BLOCK] = 0
     check(images)
 
 
 def test_a_pixel_that_is_lit_once() -> None:
-    for at in (0, 1500, 2999):
-        images = np.zeros((3000, 9), np.uint8)
+    for at in (0, BLOCK - 1, BLOCK, 2 * BLOCK - 1):
+        images = np.zeros((2 * BLOCK, 9), np.uint8)
         images[at, 4] = 200
         check(images)
 
@@ -85,6 +82,19 @@ def test_weights_and_gradients_with_gaps_in_memory() -> None:
     W, dy = rng.normal(size=(12, UNITS)).T, rng.normal(size=(200, UNITS)).T
     np.testing.assert_allclose(pixels.times(W, np.empty((UNITS, 200))), W @ (images.T / 255), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(pixels.gradient(dy, np.empty((UNITS, 12))), dy @ (images / 255), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [200, BLOCK + 200])
+def test_images_of_the_same_size_in_turn(count: int) -> None:
+    # The floats of one must not be taken for the other's.
+    several = [sparse(count, 12, seed) for seed in range(3)]
+    all_pixels = [Pixels(images, np.float64) for images in several]
+    W, dy = np.random.default_rng(0).normal(size=(UNITS, 12)), np.random.default_rng(1).normal(size=(UNITS, count))
+    products = [pixels.times(W, np.empty((UNITS, count))) for pixels in all_pixels]
+    gradients = [pixels.gradient(dy, np.empty((UNITS, 12))) for pixels in all_pixels]
+    for images, y, dW in zip(several, products, gradients, strict=True):
+        np.testing.assert_allclose(y, W @ (images.T / 255), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(dW, dy @ (images / 255), rtol=1e-10, atol=1e-10)
 
 
 def test_the_products_change_neither_the_bytes_nor_each_other() -> None:

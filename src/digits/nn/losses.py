@@ -34,11 +34,11 @@ class SoftmaxCrossEntropy:
         Where `labels` are targets (N, K), each row adding up to 1, the label is where the target is largest.
         """
         self.labels = labels
-        self.images = np.arange(len(labels))
         z = np.ascontiguousarray(logits.T)  # classes first: NumPy is quickest at reducing over the first axis
         z = z - z.max(axis=0)
         soft = labels.ndim == 2
-        at_label = z[labels.argmax(axis=1) if soft else labels, self.images]
+        self.places = (labels.argmax(axis=1) if soft else labels) * len(labels) + np.arange(len(labels))
+        at_label = z.reshape(-1)[self.places]
         correct = int(np.count_nonzero(at_label >= 0))
         s = self.label_smoothing
         loss = -(1 - s) * float((labels.T * z if soft else at_label).sum())
@@ -56,7 +56,7 @@ class SoftmaxCrossEntropy:
         if self.labels.ndim == 2:
             dz -= (1 - self.label_smoothing) * self.labels.T
         else:
-            dz[self.labels, self.images] -= 1 - self.label_smoothing
+            dz.reshape(-1)[self.places] -= 1 - self.label_smoothing
         if self.label_smoothing:
             dz -= self.label_smoothing / len(dz)
         dz /= batch

@@ -7,7 +7,8 @@ that are dark in all images: they add exactly 0 to a product, and their weights 
 
 import itertools
 import math
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ import numpy as np
 from digits.nn.scratch import Array, Shape, thread_scratch
 
 TILE = 64  # images in one product: OpenBLAS multiplies matrices as small as these without repacking them
-TILES = 40  # that are widened at a time: few calls from Python, and floats that stay in the cache
+BLOCK = 3000  # images that are widened at a time, at most: few calls from Python, and floats that stay in the cache
+
+_widened = threading.local()  # `block`: what the floats in this thread's scratch are of, the images and their start
 
 
 class Pixels:
@@ -27,6 +30,9 @@ class Pixels:
         flat = images.reshape(len(images), -1)
         self._lit = np.flatnonzero(flat.any(axis=0))
         self._bytes = np.ascontiguousarray(flat[:, self._lit])
+        count = max(-(-len(flat) // BLOCK), 1)
+        bounds = [len(flat) * i // count for i in range(count + 1)]
+        self._blocks = [slice(*pair) for pair in itertools.pairwise(bounds)]
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -41,7 +47,7 @@ class Pixels:
         """W xᵀ into out      x: these images as (N, D) floats   W: (M, D)   out: (M, N)"""
         w = np.take(W, self._lit, axis=1)
         w *= 1 / 255
-        for rows, x in self._tiles():
+        for rows, x in self._tiles(self._blocks):
             y = out[:, rows].reshape(len(W), *x.shape[:2]).transpose(1, 0, 2)
             np.matmul(w, x.transpose(0, 2, 1), out=y)
         return out
@@ -49,7 +55,7 @@ class Pixels:
     def gradient(self, dy: Array, out: Array) -> Array:
         """dy x into out      dy: (M, N)   x: these images as (N, D) floats   out: (M, D)"""
         total = np.zeros((len(dy), len(self._lit)), self.dtype)
-        for rows, x in self._tiles():
+        for rows, x in self._tiles(self._blocks[::-1]):  # from the end: those floats are still there
             tiles = dy[:, rows].reshape(len(dy), *x.shape[:2]).transpose(1, 0, 2)
             total += np.matmul(tiles, x, out=thread_scratch("parts", (len(x), *total.shape), self.dtype)).sum(axis=0)
         total *= 1 / 255
@@ -57,14 +63,19 @@ class Pixels:
         out[:, self._lit] = total
         return out
 
-    def _tiles(self) -> Iterator[tuple[slice, Array]]:
-        """The images as floats (tiles, images, D), overwritten by the next, with their rows; the last may be small."""
-        whole = len(self) // TILE * TILE
-        starts = [*range(0, whole, TILES * TILE), whole, len(self)]
-        for start, stop in itertools.pairwise(starts):
-            if start < stop:
-                tile = min(TILE, stop - start)
-                packed = self._bytes[start:stop]
-                x = thread_scratch("pixels", packed.shape, self.dtype)
+    def _tiles(self, blocks: Iterable[slice]) -> Iterator[tuple[slice, Array]]:
+        """These images as floats (tiles, images, D), overwritten by the next, with their rows.
+
+        A block is whole tiles, and a small one of what is left.
+        """
+        for block in blocks:
+            packed = self._bytes[block]
+            x = thread_scratch("pixels", packed.shape, self.dtype)
+            if getattr(_widened, "block", None) != (self, block.start):
                 np.copyto(x, packed)
-                yield slice(start, stop), x.reshape((stop - start) // tile, tile, len(self._lit))
+                _widened.block = self, block.start
+            whole = len(x) // TILE * TILE
+            for start, stop, tiles in (0, whole, whole // TILE), (whole, len(x), 1):
+                if start < stop:
+                    rows = slice(block.start + start, block.start + stop)
+                    yield rows, x[start:stop].reshape(tiles, (stop - start) // tiles, len(self._lit))
