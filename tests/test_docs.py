@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from digits import recipe
+from digits import grid, recipe
 from digits.augment import Augmentation
 from digits.cli import app
 from digits.nn import AVERAGES, LAYERS, OPTIMIZERS
@@ -88,9 +88,11 @@ def test_the_readme_names_every_recipe_and_its_parameters() -> None:
         assert re.search(rf"^\| `{name}` .* \| {parameters:,} \|", README, re.MULTILINE)
 
 
-def test_the_readmes_recipe_is_one(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "wide.toml").write_text(text, encoding="utf-8")
+def test_the_readmes_recipe_and_variants_are_such(tmp_path: Path) -> None:
+    wide_text, variants_text = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "ideas.toml").write_text(variants_text, encoding="utf-8")
+    assert len(grid.configurations(recipe.load("cnn"), [{}], grid.variants(tmp_path / "ideas.toml"))) == 3
+    (tmp_path / "wide.toml").write_text(wide_text, encoding="utf-8")
     wide = recipe.load(str(tmp_path / "wide.toml"))
     assert wide.network != recipe.load("mlp").network
     assert wide.augment == recipe.load("mlp").augment

@@ -244,3 +244,75 @@ def test_configurations_have_names_of_their_own() -> None:
 )
 def test_settings_are_shown_as_they_would_be_typed(settings: dict[str, Any], text: str) -> None:
     assert grid.settings_text(settings) == text
+
+
+VARIANTS = """
+["no rotation"]
+augment.rotate = 0
+
+["SGD, 0.5 of dropout"]
+optimizer = { name = "sgd", momentum = 0.9 }
+network.3.rate = 0.5
+network.6.rate = 0.5
+
+[small]
+network = [{ layer = "flatten" }, { layer = "dense", units = 10 }]
+"""
+
+
+def variants(folder: Path, text: str) -> dict[str, grid.Settings]:
+    path = folder / "variants.toml"
+    path.write_text(text)
+    return grid.variants(path)
+
+
+def test_each_variant_changes_the_recipe_which_takes_part_as_it_is(tmp_path: Path) -> None:
+    found = grid.configurations(MLP, [{}], variants(tmp_path, VARIANTS))
+    assert [one.settings["variant"] for one in found] == ["as it is", "no rotation", "SGD, 0.5 of dropout", "small"]
+    assert [one.recipe.name for one in found] == ["mlp", "mlp-no-rotation", "mlp-SGD-0.5-of-dropout", "mlp-small"]
+    as_it_is, unrotated, sgd, small = (one.recipe.resolved() for one in found)
+    assert as_it_is == MLP.resolved()
+    assert unrotated["augment"] == {**as_it_is["augment"], "rotate": 0}
+    assert {**unrotated, "augment": 0, "name": 0} == {**as_it_is, "augment": 0, "name": 0}
+    assert sgd["optimizer"] == {
+        **{"name": "sgd", "lr": 0.1, "momentum": 0.9},
+        **{"nesterov": False, "weight_decay": 0, "decoupled": False},
+    }
+    assert [line.get("rate") for line in sgd["network"]] == [None, None, None, 0.5, None, None, 0.5, None]
+    assert len(small["network"]) == 2
+
+
+def test_variants_are_of_the_recipe_with_what_is_set(tmp_path: Path) -> None:
+    sets = [{"train.epochs": 3}, {"train.epochs": 4}]
+    found = grid.configurations(MLP, sets, variants(tmp_path, "[short]\ntrain.epochs = 1\n[still]\naugment.rotate = 0"))
+    epochs = [(one.settings["train.epochs"], one.settings["variant"], one.recipe.train.epochs) for one in found]
+    # With one epoch both are the same, which is trained once.
+    assert epochs == [(3, "as it is", 3), (3, "short", 1), (3, "still", 3), (4, "as it is", 4), (4, "still", 4)]
+    assert [one.recipe.name for one in found][2:4] == ["mlp-epochs-3-still", "mlp-epochs-4"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("augment.rotate = [", "variants.toml can't be read: "),
+        ("lr = 3", "variants.toml, 'lr': a variant is a table with a name of its own and what it sets"),
+        ("[empty]", "variants.toml, 'empty': a variant is a table"),
+        ('["as it is"]\naugment.rotate = 3', "'as it is' is there by itself"),
+        (
+            "[odd]\naugment.rotat = 3",
+            "the variant 'odd': mlp with augment.rotat=3, [augment]: unknown key 'rotat', did you",
+        ),
+        ("[odd]\nrotate = 3", "the variant 'odd': --set rotate: a key has its table's name before it, did you mean"),
+    ],
+)
+def test_variants_that_are_none_are_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(DigitsError) as caught:
+        grid.configurations(MLP, [{}], variants(tmp_path, text))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_variants_of_the_ablation_are_of_cnn_and_differ_from_it() -> None:
+    changed = grid.variants(Path(__file__).parent.parent / "scripts" / "ablation.toml")
+    found = grid.configurations(recipe.load("cnn"), [{}], changed)
+    assert len(found) == len(changed) > 20

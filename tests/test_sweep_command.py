@@ -99,9 +99,24 @@ def test_with_nothing_set_it_is_the_recipe_with_several_seeds(shop: Path) -> Non
     assert re.search(r"^seeds  dev accuracy +sd +time  trained\n +2  \d", text, re.MULTILINE)
 
 
+def test_variants_are_in_the_table_by_their_names(shop: Path) -> None:
+    (shop / "variants.toml").write_text('["half the rate"]\noptimizer.lr = 5e-4\n[shifted]\naugment.shift = 0.1\n')
+    text = done("quick.toml", "--variants", "variants.toml", "--set", "train.epochs=2", "--workers", 1)
+    assert "3 configurations of quick, 1 seed each\nall with train.epochs=2\n" in text
+    heads, *rows = text.splitlines()[-4:]
+    assert re.match(r"variant +seeds  dev accuracy", heads)
+    assert {re.split(r"  +", row)[0] for row in rows} == {"as it is", "half the rate", "shifted"}
+    assert {run.id[16:] for run in runs.every(shop / "submissions")} == {
+        "quick-epochs-2-s0",
+        "quick-epochs-2-half-the-rate-s0",
+        "quick-epochs-2-shifted-s0",
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--variants", "none.toml"], "there is no file of variants none.toml"),
         (["--set", "optimizer.lrr=1"], "unknown key 'lrr', did you mean 'lr'?"),
         (["--set", "optimizer.lr=1,fast!"], "'fast!' is not a value as in TOML"),
         (["--set", "optimizer.lr=1:2"], "add `--random 20`"),

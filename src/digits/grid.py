@@ -1,12 +1,13 @@
-"""What a sweep tries: values for a recipe's keys, in all combinations or drawn at random."""
+"""What a sweep tries: values for a recipe's keys, in all combinations or drawn at random, and variants from a file."""
 
 import copy
 import itertools
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ WORD = re.compile(r"[A-Za-z][A-Za-z0-9-]*")  # a text that needs no quotes, such
 DIGITS = 3  # of a number that is drawn: enough, and short enough to be typed again
 PATIENCE = 1000  # draws in a row of what was drawn before
 LONGEST_NAME = 80
+VARIANT, UNCHANGED = "variant", "as it is"  # the key that a variant's name is shown under, and the recipe's own
 
 Settings = dict[str, Any]  # values by their keys, such as "optimizer.lr" or "network.3.rate"
 
@@ -52,7 +54,7 @@ Choices = dict[str, Sequence[Any] | Range]
 
 @dataclass(frozen=True)
 class Configuration:
-    """What is set, and the recipe that this makes, which is named after it."""
+    """What is set, a variant by its name, and the recipe that this makes, which is named after it."""
 
     settings: Settings
     recipe: Recipe
@@ -106,24 +108,66 @@ def drawn(chosen: Choices, count: int, seed: int) -> list[Settings]:
     return found
 
 
-def configurations(base: Recipe, sets: Iterable[Settings]) -> list[Configuration]:
-    """The recipe with each of these settings; those that come to the same recipe are one.
+def variants(path: Path) -> dict[str, Settings]:
+    """The settings of each table of a TOML file, by the table's name, and first the recipe as it is.
 
-    Raises DigitsError, naming the key and the nearest valid one, for what is not a recipe's, or an ensemble.
+    Raises DigitsError where the file can't be read, or holds anything but tables that set something.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise DigitsError(f"there is no file of variants {path}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DigitsError(f"the variants {path} can't be read: {error}") from error
+    found: dict[str, Settings] = {UNCHANGED: {}}
+    for name, table in tables.items():
+        settings = dict(_flat(table)) if isinstance(table, dict) else {}
+        if not settings or name == UNCHANGED:
+            raise DigitsError(
+                f"{path}, {name!r}: a variant is a table with a name of its own and what it sets, as "
+                f'`["more dropout"]` with `network.3.rate = 0.5` below it; {UNCHANGED!r} is there by itself'
+            )
+        found[name] = settings
+    return found
+
+
+def configurations(
+    base: Recipe, sets: Iterable[Settings], changed: Mapping[str, Settings] | None = None
+) -> list[Configuration]:
+    """The recipe with each of these settings, and each as every one of the variants changes it, if there are any.
+
+    Those that come to the same recipe are one. Raises DigitsError, naming the key and the nearest valid one, for what
+    is not a recipe's, or an ensemble.
     """
     found: dict[str, Configuration] = {}
     names: set[str] = set()
     for settings in sets:
-        recipe = configured(base, settings)
-        same = identity(recipe.resolved())
-        if same not in found:
-            name, number = recipe.name, 1
-            while recipe.name in names:
-                number += 1
-                recipe = replace(recipe, name=f"{name}-{number}")
-            names.add(recipe.name)
-            found[same] = Configuration(settings, recipe)
+        for configuration in _varied(base, settings, changed):
+            recipe = configuration.recipe
+            same = identity(recipe.resolved())
+            if same not in found:
+                name, number = recipe.name, 1
+                while recipe.name in names:
+                    number += 1
+                    recipe = replace(recipe, name=f"{name}-{number}")
+                names.add(recipe.name)
+                found[same] = replace(configuration, recipe=recipe)
     return list(found.values())
+
+
+def _varied(base: Recipe, settings: Settings, changed: Mapping[str, Settings] | None) -> Iterable[Configuration]:
+    """The recipe with these settings as every variant changes it, or just so."""
+    if changed is None:
+        return [Configuration(settings, configured(base, settings))]
+    found = []
+    for variant, changes in changed.items():
+        try:
+            recipe = configured(base, {**settings, **changes})
+        except DigitsError as error:
+            raise DigitsError(f"the variant {variant!r}: {error}") from error
+        named = {**settings, **({VARIANT: variant} if changes else {})}
+        found.append(Configuration({**settings, VARIANT: variant}, replace(recipe, name=_name(base.name, named))))
+    return found
 
 
 def configured(base: Recipe, settings: Mapping[str, Any]) -> Recipe:
@@ -163,7 +207,7 @@ def identity(recipe: Mapping[str, Any]) -> str:
 
 def settings_text(settings: Mapping[str, Any]) -> str:
     """The settings in a line, `optimizer.lr=0.001 augment.rotate=5`; "as it is" where nothing is set."""
-    return " ".join(f"{key}={value_text(value)}" for key, value in settings.items()) or "as it is"
+    return " ".join(f"{key}={value_text(value)}" for key, value in settings.items()) or UNCHANGED
 
 
 def value_text(value: Any) -> str:
@@ -227,5 +271,19 @@ def _tables_with(key: str, table: Mapping[str, Any]) -> str:
 
 def _name(base: str, settings: Mapping[str, Any]) -> str:
     """The name of a configuration, which is in those of its runs."""
-    parts = [f"{key.split('.', 1)[-1]}-{value_text(value)}" for key, value in settings.items()]
+    parts = [
+        "-".join(re.findall(r"[\w.]+", str(value)))
+        if key == VARIANT
+        else f"{key.split('.', 1)[-1]}-{value_text(value)}"
+        for key, value in settings.items()
+    ]
     return "-".join([base, *parts])[:LONGEST_NAME]
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values in a table of tables by their keys, `optimizer.lr` or `network.3.rate`."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

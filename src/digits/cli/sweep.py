@@ -3,6 +3,7 @@
 import json
 import shlex
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,6 +49,14 @@ def sweep(
             metavar="KEY=VALUES",
             help="Values of a key of the recipe to try, as optimizer.lr=1e-3,3e-3 or network.3.rate=0.1,0.3; for "
             "--random a range too, as 5:15 or 1e-4:1e-2:log. May be given for several keys.",
+        ),
+    ] = None,
+    variants: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A TOML file of variants, each a table with its name and what it changes in the recipe; the recipe as "
+            "it is takes part too. What --set says is set in all of them.",
         ),
     ] = None,
     random: Annotated[
@@ -115,7 +124,7 @@ def sweep(
         chosen = grid.choices(sets or [])
         picked = grid.combinations(chosen) if random is None else grid.drawn(chosen, random, random_seed)
         base = recipes.load(recipe)
-        configurations = grid.configurations(base, picked)
+        configurations = grid.configurations(base, picked, grid.variants(variants) if variants else None)
         split = split_of_options(dev, folds, fold, split_seed, False)
         loaded = datasets.load(data)
         rungs = fractions(halving)
