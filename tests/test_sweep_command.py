@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from digits import data, experiment, grid, runs, sweep
 from digits import recipe as recipes
 from digits.cli import app
+from digits.comparison import compare, compare_seeds
 from digits.errors import DigitsError
 from digits.split import Split
 
@@ -101,16 +102,43 @@ def test_with_nothing_set_it_is_the_recipe_with_several_seeds(shop: Path) -> Non
 
 def test_variants_are_in_the_table_by_their_names(shop: Path) -> None:
     (shop / "variants.toml").write_text('["half the rate"]\noptimizer.lr = 5e-4\n[shifted]\naugment.shift = 0.1\n')
-    text = done("quick.toml", "--variants", "variants.toml", "--set", "train.epochs=2", "--workers", 1)
+    line = (
+        "quick.toml",
+        "--variants",
+        "variants.toml",
+        "--set",
+        "train.epochs=2",
+        "--workers",
+        1,
+        "--halving",
+        0,
+        "--seeds",
+    )
+    text = done(*line, 1)
     assert "3 configurations of quick, 1 seed each\nall with train.epochs=2\n" in text
-    heads, *rows = text.splitlines()[-4:]
-    assert re.match(r"variant +seeds  dev accuracy", heads)
-    assert {re.split(r"  +", row)[0] for row in rows} == {"as it is", "half the rate", "shifted"}
-    assert {run.id[16:] for run in runs.every(shop / "submissions")} == {
-        "quick-epochs-2-s0",
-        "quick-epochs-2-half-the-rate-s0",
-        "quick-epochs-2-shifted-s0",
-    }
+    heads, *rows = (re.split(r"  +", row) for row in text.splitlines()[-4:])
+    assert (heads[0], heads[-1]) == ("variant", "less as it is")
+    assert {row[0] for row in rows} == {"as it is", "half the rate", "shifted"}
+    ledger = {run.id[16:]: run for run in runs.every(shop / "submissions")}
+    base = ledger.pop("quick-epochs-2-s0")
+    assert ledger.keys() == {"quick-epochs-2-half-the-rate-s0", "quick-epochs-2-shifted-s0"}
+    for name, run in ledger.items():
+        difference = compare(base, run).difference
+        (shown,) = (row[-1] for row in rows if row[0].replace(" ", "-") in name)
+        assert shown == f"{100 * difference.value:+.2f} ± {100 * difference.standard_error:.2f}"
+    assert [row[-1] for row in rows if row[0] == "as it is"] == ["-"]
+
+    found = json.loads(done(*line, 2, "--json"))["configurations"]
+    all_runs = runs.every(shop / "submissions")
+    as_it_is, shifted = (
+        [run for run in all_runs if run.record["recipe"]["name"] == name]
+        for name in ("quick-epochs-2", "quick-epochs-2-shifted")
+    )
+    over_images = compare_seeds(as_it_is, shifted).over_images
+    differences = {one["settings"]["variant"]: one["difference"] for one in found}
+    assert differences["as it is"] is None
+    assert differences["shifted"]["value"] == over_images.value
+    assert differences["shifted"]["standard_error"] == over_images.standard_error
 
 
 @pytest.mark.parametrize(

@@ -21,16 +21,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from digits import runs
+from digits.comparison import compare, compare_seeds
 from digits.data import Data
 from digits.errors import DigitsError
 from digits.experiment import split_for
 from digits.fanout import Place, Task, side_by_side
 from digits.files import alone, make_folder, mendable, write_json
-from digits.grid import Configuration, Settings, identity, settings_text
+from digits.grid import UNCHANGED, VARIANT, Configuration, Settings, identity, settings_text
 from digits.halving import RUNGS, Loser, Standing, losing, rung
 from digits.recipe import Recipe, from_table
 from digits.runs import Run
 from digits.split import Split
+from digits.stats import Difference
 from digits.version import source_digest
 
 FORMAT = 1  # of sweep.json
@@ -256,6 +258,27 @@ class Sweep:
             return order.index(row.status), row.standing.mean if row.standing else 0.0
 
         return sorted((self._row(entry) for entry in self.entries), key=merit, reverse=True)
+
+    def differences(self, rows: Sequence[Row]) -> list[Difference | None]:
+        """By how much each is better than the recipe as it is, where variants of it were trained, on other images too.
+
+        None of what is not finished, and of the recipe as it is.
+        """
+        finished = [row for row in rows if row.status == "finished"]
+        unchanged = {
+            settings_text({**row.settings, VARIANT: None}): row
+            for row in finished
+            if row.settings.get(VARIANT) == UNCHANGED
+        }
+
+        def against(row: Row) -> Difference | None:
+            base = unchanged.get(settings_text({**row.settings, VARIANT: None})) if VARIANT in row.settings else None
+            if base is None or base is row or row not in finished:
+                return None
+            a, b = ([runs.read(self.submissions / run) for run in one.runs] for one in (base, row))
+            return compare(a[0], b[0]).difference if len(a) == 1 else compare_seeds(a, b).over_images
+
+        return [against(row) for row in rows]
 
     def _row(self, entry: Entry) -> Row:
         begun = [

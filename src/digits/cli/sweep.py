@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from digits.fanout import Place
+    from digits.stats import Difference
     from digits.sweep import Row, Sweep
 
 
@@ -198,18 +199,35 @@ def announce(sweep: "Sweep", place: "Place", console: "Console") -> None:
 
 def report(sweep: "Sweep", console: "Console", as_json: bool) -> None:
     """The end: a table of the configurations, best first."""
-    from digits.grid import value_text
+    from digits.comparison import difference_plain
+    from digits.grid import UNCHANGED, value_text
 
     rows, keys = sweep.rows(), sweep.varied
+    differences = sweep.differences(rows)
     if as_json:
-        answer = {**sweep.record, "folder": str(sweep.folder), "configurations": [row.plain() for row in rows]}
+        answer = {
+            **sweep.record,
+            "folder": str(sweep.folder),
+            "configurations": [
+                {**row.plain(), "difference": one and difference_plain(one)}
+                for row, one in zip(rows, differences, strict=True)
+            ],
+        }
         print(json.dumps(answer))
         return
     heads = (*keys, "seeds", "dev accuracy", "sd", "time", "trained")
     cells = [(*(value_text(row.settings.get(key)) for key in keys), *result_cells(row)) for row in rows]
+    if any(differences):
+        heads = (*heads, f"less {UNCHANGED}")
+        cells = [(*line, points(one)) for line, one in zip(cells, differences, strict=True)]
     table(console, heads, cells, numbers=("seeds", "sd", "time"))
     if sweep.sample:
         say(console, "sample data: the scores say nothing about the competition")
+
+
+def points(difference: "Difference | None") -> str:
+    """In percentage points."""
+    return f"{100 * difference.value:+.2f} ± {100 * difference.standard_error:.2f}" if difference else "-"
 
 
 def result_cells(row: "Row") -> tuple[str, ...]:
