@@ -8,9 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from digits.nn import Array, Dense, Flatten, Network, Pixels
-from digits.nn.pixels import BLOCK, TILE
+from digits.nn.pixels import TILE, TILES
 
 UNITS = 3
+BLOCK = TILES * TILE  # images that are widened at a time
 
 
 def sparse(images: int, inputs: int, seed: int = 0) -> Array:

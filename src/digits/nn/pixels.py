@@ -16,7 +16,7 @@ import numpy as np
 from digits.nn.scratch import Array, Shape, thread_scratch
 
 TILE = 64  # images in one product: OpenBLAS multiplies matrices as small as these without repacking them
-BLOCK = 3000  # images that are widened at a time, at most: few calls from Python, and floats that stay in the cache
+TILES = 46  # that are widened at a time, at most: few calls from Python, and floats that stay in the cache
 
 _widened = threading.local()  # `block`: what the floats in this thread's scratch are of, the images and their start
 
@@ -29,9 +29,11 @@ class Pixels:
         self.dtype = np.dtype(dtype)
         flat = images.reshape(len(images), -1)
         self._lit = np.flatnonzero(flat.any(axis=0))
-        self._bytes = np.ascontiguousarray(flat[:, self._lit])
-        count = max(-(-len(flat) // BLOCK), 1)
-        bounds = [len(flat) * i // count for i in range(count + 1)]
+        tiles = -(-len(flat) // TILE)
+        self._bytes = np.zeros((tiles * TILE, len(self._lit)), np.uint8)  # dark images fill the last tile
+        self._bytes[: len(flat)] = flat[:, self._lit]
+        count = max(-(-tiles // TILES), 1)
+        bounds = [tiles * i // count * TILE for i in range(count + 1)]
         self._blocks = [slice(*pair) for pair in itertools.pairwise(bounds)]
 
     def __len__(self) -> int:
@@ -47,16 +49,21 @@ class Pixels:
         """W xᵀ into out      x: these images as (N, D) floats   W: (M, D)   out: (M, N)"""
         w = np.take(W, self._lit, axis=1)
         w *= 1 / 255
+        products = thread_scratch("products", (len(W), len(self._bytes)), self.dtype)
         for rows, x in self._tiles(self._blocks):
-            y = out[:, rows].reshape(len(W), *x.shape[:2]).transpose(1, 0, 2)
+            y = products[:, rows].reshape(len(W), *x.shape[:2]).transpose(1, 0, 2)
             np.matmul(w, x.transpose(0, 2, 1), out=y)
+        out[...] = products[:, : len(self)]
         return out
 
     def gradient(self, dy: Array, out: Array) -> Array:
         """dy x into out      dy: (M, N)   x: these images as (N, D) floats   out: (M, D)"""
+        padded = thread_scratch("products", (len(dy), len(self._bytes)), self.dtype)
+        padded[:, : len(self)] = dy
+        padded[:, len(self) :] = 0
         total = np.zeros((len(dy), len(self._lit)), self.dtype)
         for rows, x in self._tiles(self._blocks[::-1]):  # from the end: those floats are still there
-            tiles = dy[:, rows].reshape(len(dy), *x.shape[:2]).transpose(1, 0, 2)
+            tiles = padded[:, rows].reshape(len(dy), *x.shape[:2]).transpose(1, 0, 2)
             total += np.matmul(tiles, x, out=thread_scratch("parts", (len(x), *total.shape), self.dtype)).sum(axis=0)
         total *= 1 / 255
         out[...] = 0
@@ -64,18 +71,11 @@ class Pixels:
         return out
 
     def _tiles(self, blocks: Iterable[slice]) -> Iterator[tuple[slice, Array]]:
-        """These images as floats (tiles, images, D), overwritten by the next, with their rows.
-
-        A block is whole tiles, and a small one of what is left.
-        """
+        """These images as floats (tiles, TILE, D), overwritten by the next, with their rows."""
         for block in blocks:
             packed = self._bytes[block]
             x = thread_scratch("pixels", packed.shape, self.dtype)
             if getattr(_widened, "block", None) != (self, block.start):
                 np.copyto(x, packed)
                 _widened.block = self, block.start
-            whole = len(x) // TILE * TILE
-            for start, stop, tiles in (0, whole, whole // TILE), (whole, len(x), 1):
-                if start < stop:
-                    rows = slice(block.start + start, block.start + stop)
-                    yield rows, x[start:stop].reshape(tiles, (stop - start) // tiles, len(self._lit))
+            yield block, x.reshape(len(x) // TILE, TILE, len(self._lit))
