@@ -1,8 +1,9 @@
 """Images that stay bytes until a product needs them, some at a time.
 
 A full batch is the same at every step, and as float32 it is far larger than the caches: reading it costs more than
-multiplying it. `Pixels` keeps the bytes, widens some images just before they are multiplied, and leaves out the columns
-that are dark in all images: they add exactly 0 to a product, and their weights get exactly 0 gradient.
+multiplying it. `Pixels` keeps the bytes, widens some images just before they are multiplied, of a small shard once for
+both of its products, and leaves out the columns that are dark in all images: they add exactly 0 to a product, and their
+weights get exactly 0 gradient.
 """
 
 import itertools
