@@ -117,7 +117,7 @@ def test_variants_are_in_the_table_by_their_names(shop: Path) -> None:
     text = done(*line, 1)
     assert "3 configurations of quick, 1 seed each\nall with train.epochs=2\n" in text
     heads, *rows = (re.split(r"  +", row) for row in text.splitlines()[-4:])
-    assert (heads[0], heads[-1]) == ("variant", "less as it is")
+    assert (heads[0], heads[-1]) == ("variant", "difference")
     assert {row[0] for row in rows} == {"as it is", "half the rate", "shifted"}
     ledger = {run.id[16:]: run for run in runs.every(shop / "submissions")}
     base = ledger.pop("quick-epochs-2-s0")

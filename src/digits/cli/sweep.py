@@ -200,7 +200,7 @@ def announce(sweep: "Sweep", place: "Place", console: "Console") -> None:
 def report(sweep: "Sweep", console: "Console", as_json: bool) -> None:
     """The end: a table of the configurations, best first."""
     from digits.comparison import difference_plain
-    from digits.grid import UNCHANGED, value_text
+    from digits.grid import value_text
 
     rows, keys = sweep.rows(), sweep.varied
     differences = sweep.differences(rows)
@@ -218,7 +218,7 @@ def report(sweep: "Sweep", console: "Console", as_json: bool) -> None:
     heads = (*keys, "seeds", "dev accuracy", "sd", "time", "trained")
     cells = [(*(value_text(row.settings.get(key)) for key in keys), *result_cells(row)) for row in rows]
     if any(differences):
-        heads = (*heads, f"less {UNCHANGED}")
+        heads = (*heads, "difference")
         cells = [(*line, points(one)) for line, one in zip(cells, differences, strict=True)]
     table(console, heads, cells, numbers=("seeds", "sd", "time"))
     if sweep.sample:
