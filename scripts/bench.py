@@ -31,6 +31,7 @@ ONE_WORKER, TWO_WORKERS = "digits, 1 worker", "digits, 2 workers"
 BATCHES = (64, 128, 256)
 SHARD = 64  # images at most of a convolutional network's shard, as a recipe has them; a perceptron's gradient is large
 TUTORIAL_REPETITIONS = 3  # at most: it is long
+QUICK_STEPS = 50  # of the tutorial's, at most, where a look is wanted
 PAUSE = 0.3  # seconds before a contender's turn: threads of the one before spin a little before they sleep
 COMPILED_PAYS = 0.95  # of the eager speed that compiling must reach for it to be tried on the other batch sizes
 
@@ -289,7 +290,7 @@ def main(
     repetitions: Annotated[int, typer.Option(min=1, help="How often each contender is timed, in turn.")] = 5,
     seconds: Annotated[float, typer.Option(min=0, help="How long each time.")] = 0.4,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the tutorial's network.")] = 500,
-    quick: Annotated[bool, typer.Option("--quick", help="A look: once each, and nothing compiled.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A look: once each, few steps, and nothing compiled.")] = False,
     out: Annotated[Path, typer.Option(help="Where to write the figures as JSON.")] = Path("build/bench.json"),
 ) -> None:
     """Time the kit beside its peers, in turn, on this machine."""
@@ -297,7 +298,7 @@ def main(
     if not tasks:
         raise typer.BadParameter(f"no task has {only!r} in its name; they are: {'; '.join(map(str, TASKS))}")
     if quick:
-        repetitions, seconds = 1, 0.1
+        repetitions, seconds, steps = 1, 0.1, min(steps, QUICK_STEPS)
     load = os.getloadavg()[0]
     with ExitStack() as stack:
 

@@ -140,6 +140,12 @@ def test_variants_are_in_the_table_by_their_names(shop: Path) -> None:
     assert differences["shifted"]["value"] == over_images.value
     assert differences["shifted"]["standard_error"] == over_images.standard_error
 
+    # Under another name it is in the table under that, and trained no second time.
+    (shop / "variants.toml").write_text('["half the rate"]\noptimizer.lr = 5e-4\n[moved]\naugment.shift = 0.1\n')
+    renamed = json.loads(done(*line, 2, "--json"))["configurations"]
+    assert {one["settings"]["variant"] for one in renamed} == {"as it is", "half the rate", "moved"}
+    assert [run.id for run in runs.every(shop / "submissions")] == [run.id for run in all_runs]
+
 
 @pytest.mark.parametrize(
     ("arguments", "said"),

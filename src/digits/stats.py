@@ -44,11 +44,13 @@ class Difference:
         """The interval leaves out 0."""
         return not self.low <= 0 <= self.high
 
+    @property
+    def short(self) -> str:
+        """In percentage points, without the interval."""
+        return f"{100 * self.value:+.2f} ± {100 * self.standard_error:.2f}"
+
     def __str__(self) -> str:
-        return (
-            f"{100 * self.value:+.2f} ± {100 * self.standard_error:.2f} points "
-            f"(95 % interval {100 * self.low:+.2f} to {100 * self.high:+.2f})"
-        )
+        return f"{self.short} points (95 % interval {100 * self.low:+.2f} to {100 * self.high:+.2f})"
 
 
 def normal_difference(value: float, standard_error: float) -> Difference:

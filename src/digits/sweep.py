@@ -260,20 +260,21 @@ class Sweep:
         return sorted((self._row(entry) for entry in self.entries), key=merit, reverse=True)
 
     def differences(self, rows: Sequence[Row]) -> list[Difference | None]:
-        """By how much each is better than the recipe as it is, where variants of it were trained, on other images too.
+        """Of each variant's accuracy, a fraction, from that of the recipe as it is; the error is for other images too.
 
-        None of what is not finished, and of the recipe as it is.
+        None of what is not finished or no variant. Raises DigitsError where a run's predictions are not there.
         """
+
+        def beside(row: Row) -> str:
+            """What is set in its variants alike."""
+            return settings_text({key: value for key, value in row.settings.items() if key != VARIANT})
+
         finished = [row for row in rows if row.status == "finished"]
-        unchanged = {
-            settings_text({**row.settings, VARIANT: None}): row
-            for row in finished
-            if row.settings.get(VARIANT) == UNCHANGED
-        }
+        unchanged = {beside(row): row for row in finished if row.settings.get(VARIANT) == UNCHANGED}
 
         def against(row: Row) -> Difference | None:
-            base = unchanged.get(settings_text({**row.settings, VARIANT: None})) if VARIANT in row.settings else None
-            if base is None or base is row or row not in finished:
+            base = unchanged.get(beside(row))
+            if base is None or row.status != "finished" or row.settings.get(VARIANT, UNCHANGED) == UNCHANGED:
                 return None
             a, b = ([runs.read(self.submissions / run) for run in one.runs] for one in (base, row))
             return compare(a[0], b[0]).difference if len(a) == 1 else compare_seeds(a, b).over_images
@@ -537,7 +538,8 @@ def _read(folder: Path) -> Sweep:
 def _what(record: dict[str, Any]) -> Any:
     """What makes a sweep this one and no other."""
     same = ("recipe", "seeds", "split", "data", "code", "halving")
-    return [record.get(key) for key in same], [identity(one["recipe"]) for one in record["configurations"]]
+    each = [[identity(one["recipe"]), one["settings"].get(VARIANT)] for one in record["configurations"]]
+    return [record.get(key) for key in same], each
 
 
 def _create(submissions: Path, record: dict[str, Any]) -> Sweep:

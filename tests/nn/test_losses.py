@@ -33,6 +33,15 @@ def test_cross_entropy_by_hand() -> None:
     np.testing.assert_allclose(function.backward(2), wanted, rtol=1e-14)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32, np.uint64])
+def test_labels_of_any_integers_give_the_same(dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    z, labels = rng.normal(size=(300, 10)), rng.integers(0, 10, 300)  # 300 images are more than a byte counts
+    of_bytes, usual = SoftmaxCrossEntropy(), SoftmaxCrossEntropy()
+    assert of_bytes.forward(z, labels.astype(dtype)) == usual.forward(z, labels)
+    np.testing.assert_array_equal(of_bytes.backward(300), usual.backward(300))
+
+
 def test_smoothed_cross_entropy_by_hand() -> None:
     loss, correct = (function := SoftmaxCrossEntropy(0.3)).forward(LOGITS, LABELS)
     # The targets are 0.3 / 3 everywhere and 0.7 more at the label: (0.1, 0.1, 0.8) and (0.1, 0.8, 0.1).

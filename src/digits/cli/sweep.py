@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from digits.fanout import Place
-    from digits.stats import Difference
     from digits.sweep import Row, Sweep
 
 
@@ -219,15 +218,10 @@ def report(sweep: "Sweep", console: "Console", as_json: bool) -> None:
     cells = [(*(value_text(row.settings.get(key)) for key in keys), *result_cells(row)) for row in rows]
     if any(differences):
         heads = (*heads, "difference")
-        cells = [(*line, points(one)) for line, one in zip(cells, differences, strict=True)]
+        cells = [(*line, one.short if one else "-") for line, one in zip(cells, differences, strict=True)]
     table(console, heads, cells, numbers=("seeds", "sd", "time"))
     if sweep.sample:
         say(console, "sample data: the scores say nothing about the competition")
-
-
-def points(difference: "Difference | None") -> str:
-    """In percentage points."""
-    return f"{100 * difference.value:+.2f} ± {100 * difference.standard_error:.2f}" if difference else "-"
 
 
 def result_cells(row: "Row") -> tuple[str, ...]:

@@ -37,7 +37,8 @@ class SoftmaxCrossEntropy:
         z = np.ascontiguousarray(logits.T)  # classes first: NumPy is quickest at reducing over the first axis
         z = z - z.max(axis=0)
         soft = labels.ndim == 2
-        self.places = (labels.argmax(axis=1) if soft else labels) * len(labels) + np.arange(len(labels))
+        classes = labels.argmax(axis=1) if soft else labels.astype(np.intp)  # bytes would overflow
+        self.places = classes * len(labels) + np.arange(len(labels))
         at_label = z.reshape(-1)[self.places]
         correct = int(np.count_nonzero(at_label >= 0))
         s = self.label_smoothing
