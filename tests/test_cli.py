@@ -25,6 +25,7 @@ from digits import recipe as recipes
 from digits.cli import app
 from digits.errors import DigitsError
 from digits.runs import Run
+from digits.split import Split
 from digits.submission import check_submission
 
 COMMANDS = ["data", "train", "submission", "sweep", "submit", "leaderboard", "predict", "show", "recipe", "demo"]
@@ -338,6 +339,24 @@ def test_a_fold_is_held_out_instead_of_a_fraction(shop: Path) -> None:
     text = done("train", "quick.toml", "--folds", "3", "--fold", "1", "--split-seed", "5")
     assert "training on 400 images, 200 held out: fold 1 of 3 (split seed 5)\n" in text
     assert only_run().record["split"] == {"fraction": 0.0, "folds": 3, "fold": 1, "seed": 5}
+
+
+@pytest.mark.usefixtures("unplotted")
+def test_a_pupil_holds_out_what_its_teachers_folds_were_kept_from(shop: Path) -> None:
+    Path("folds.toml").write_text('extends = "quick.toml"\n[ensemble]\nmembers = 2\nfolds = 2\n')
+    text = done("train", "folds.toml", "--folds", "2", "--dev", "0.2")
+    assert (
+        "480 images, each of 2 folds of what a dev split of 20% leaves in its turn (split seed 0): judged out" in text
+    )
+    teacher = only_run()
+    assert teacher.record["split"] == {"fraction": 0.2, "folds": 2, "fold": None, "seed": 0}
+    assert teacher.record["scores"]["dev"]["images"] == 480
+    rest, dev = Split(0.2).indices(data.load(Path("data")).labels)
+    for row, known in ((dev[0], "kept from it"), (rest[0], "trained on by most members")):
+        assert answer("show", "--index", str(row))["image"] == f"row {row} of train.csv ({known})"
+    Path("pupil.toml").write_text(f'extends = "quick.toml"\n[teacher]\nrun = "{teacher.id}"\nweight = 0.5\n')
+    assert "the images to hold out" not in done("train", "pupil.toml", "--dev", "0.2")
+    assert "have no answer from it: name a finished run" in refusal("train", "pupil.toml")
 
 
 @pytest.mark.usefixtures("unplotted")

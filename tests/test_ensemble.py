@@ -230,7 +230,7 @@ def test_a_finished_one_is_not_gone_on_with(copied: Run, sample_data: Data) -> N
 
 def test_a_member_of_another_recipe_is_refused(sample_data: Data, tmp_path: Path) -> None:
     run = begin(tmp_path, sample_data, ensemble(), seed=4)
-    runs.member(run, 1, experiment.beginning(quick_recipe(epochs=3), sample_data, Split(), 13, 1))
+    runs.member(run, 1, experiment.beginning(quick_recipe(epochs=3), sample_data, Split(), 13, 1, tmp_path))
     with pytest.raises(DigitsError, match=r"members/1 is of another recipe than the ensemble"):
         train(run, sample_data)
 

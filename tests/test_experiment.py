@@ -192,7 +192,7 @@ def test_without_a_dev_split_there_is_no_dev_score(own_data: Data, tmp_path: Pat
 @pytest.mark.usefixtures("unplotted")
 def test_each_image_is_held_out_by_one_fold(own_data: Data, tmp_path: Path) -> None:
     recipe = quick_recipe(epochs=1)
-    folds = [complete(begin(tmp_path, own_data, recipe, Split(folds=3, fold=i)), own_data) for i in range(3)]
+    folds = [complete(begin(tmp_path, own_data, recipe, Split(0.0, folds=3, fold=i)), own_data) for i in range(3)]
     held_out = [arrays(run, "dev.npz")["rows"] for run in folds]
     assert sorted(np.concatenate(held_out)) == list(range(600))
     assert [run.record["split"]["fold"] for run in folds] == [0, 1, 2]

@@ -244,6 +244,14 @@ def test_a_title_is_as_long_as_kaggle_allows_and_becomes_the_address(plan: Plan)
     assert plan.slug == slugify(plan.title)
 
 
+def test_a_recipe_with_a_teacher_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pupil.toml").write_text('extends = "cnn"\n[teacher]\nrun = "20261101-101010-folds-s0"\nweight = 0.5\n')
+    with pytest.raises(
+        DigitsError, match="learns from the run 20261101-101010-folds-s0, which a kernel has not at hand"
+    ):
+        build(Plan(str(tmp_path / "pupil.toml")), RUNS)
+
+
 def test_a_title_that_is_too_long_is_refused() -> None:
     with pytest.raises(DigitsError, match="shorten the recipe's name"):
         _ = Plan("a-recipe-with-a-name-that-goes-on-and-on.toml").title

@@ -50,7 +50,7 @@ def test_each_label_has_its_share_to_within_one_image(labels: Labels, fraction: 
 @settings(deadline=None)
 @given(labels=label_lists, folds=st.integers(2, 20), seed=st.integers(0, 99))
 def test_folds_hold_out_each_image_once_and_their_share_of_each_label(labels: Labels, folds: int, seed: int) -> None:
-    parts = [Split(folds=folds, fold=fold, seed=seed).indices(labels) for fold in range(folds)]
+    parts = [Split(0.0, folds=folds, fold=fold, seed=seed).indices(labels) for fold in range(folds)]
     for train, dev in parts:
         check_partition(labels, train, dev)
     np.testing.assert_array_equal(np.sort(np.concatenate([dev for _, dev in parts])), np.arange(len(labels)))
@@ -67,7 +67,7 @@ def test_folds_hold_out_each_image_once_and_their_share_of_each_label(labels: La
         (Split(0.2), 8_400),
         (Split(0.3), 12_600),
         (Split(0.5), 21_000),
-        (Split(folds=5, fold=4), 8_400),
+        (Split(0.0, folds=5, fold=4), 8_400),
     ],
     ids=str,
 )
@@ -83,7 +83,7 @@ def test_the_competitions_images_are_split_to_the_number(split: Split, size: int
     [
         (Split(), "cae9fc11e855ea77"),
         (Split(seed=1), "d714ccc704259740"),
-        (Split(folds=5, fold=0), "062268b6915286b1"),
+        (Split(0.0, folds=5, fold=0), "062268b6915286b1"),
     ],
     ids=str,
 )
@@ -115,19 +115,37 @@ def test_the_type_of_the_labels_does_not_matter(kind: type) -> None:
 
 def test_folds_without_a_fold_are_held_out_each_in_its_turn() -> None:
     labels = competition_like()
-    split = Split(folds=5, seed=3)
+    split = Split(0.0, folds=5, seed=3)
     train, dev = split.indices(labels)
     assert split.in_turn
     assert not split.full
     np.testing.assert_array_equal(train, np.arange(len(labels)))
     np.testing.assert_array_equal(dev, np.arange(len(labels)))
     turns = [split.turn(number) for number in range(10)]
-    assert turns[:5] == [Split(folds=5, fold=fold, seed=3) for fold in range(5)] == turns[5:]
+    assert turns[:5] == [Split(0.0, folds=5, fold=fold, seed=3) for fold in range(5)] == turns[5:]
     assert Split(**split.spec()) == split
     assert str(split) == "each of 5 folds in its turn (split seed 3)"
 
 
-@pytest.mark.parametrize("split", [Split(), Split(0), Split(folds=5, fold=2)])
+@settings(deadline=None)
+@given(labels=label_lists, fraction=st.floats(0.05, 0.5), folds=st.integers(2, 5), seed=st.integers(0, 99))
+def test_folds_of_what_a_fraction_leaves_never_hold_its_images(
+    labels: Labels, fraction: float, folds: int, seed: int
+) -> None:
+    rest, dev = Split(fraction, seed=seed).indices(labels)
+    aside = Split(fraction, folds, seed=seed)
+    for part in aside.indices(labels):
+        np.testing.assert_array_equal(part, rest)
+    parts = [aside.turn(fold).indices(labels) for fold in range(folds)]
+    for train, held_out in parts:
+        np.testing.assert_array_equal(np.sort(np.concatenate([train, held_out])), rest)
+        assert not np.isin(dev, train).any()
+    np.testing.assert_array_equal(np.sort(np.concatenate([held_out for _, held_out in parts])), rest)
+    shares = np.array([np.bincount(labels[held_out], minlength=10) for _, held_out in parts])
+    assert (shares.max(axis=0) - shares.min(axis=0) <= 1).all()
+
+
+@pytest.mark.parametrize("split", [Split(), Split(0), Split(0.0, folds=5, fold=2)])
 def test_a_split_that_is_not_in_turn_is_every_members(split: Split) -> None:
     assert not split.in_turn
     assert split.turn(1) == split
@@ -166,14 +184,16 @@ def test_a_split_that_makes_no_sense_is_refused(values: dict[str, float], messag
 
 
 @pytest.mark.parametrize(
-    ("split", "images"), [(Split(), 9), (Split(0.5), 1), (Split(0), 0), (Split(folds=5, fold=3), 3), (Split(), 0)]
+    ("split", "images"), [(Split(), 9), (Split(0.5), 1), (Split(0), 0), (Split(0.0, folds=5, fold=3), 3), (Split(), 0)]
 )
 def test_too_few_images_to_hold_out_one_and_keep_one_are_refused(split: Split, images: int) -> None:
     with pytest.raises(DigitsError, match=f"{images} images are too few"):
         split.indices(np.zeros(images, np.intp))
 
 
-@pytest.mark.parametrize("split", [Split(), Split(0.25, seed=3), Split(folds=5, fold=1, seed=2), Split(0)], ids=str)
+@pytest.mark.parametrize(
+    "split", [Split(), Split(0.25, seed=3), Split(0.0, folds=5, fold=1, seed=2), Split(0)], ids=str
+)
 def test_a_split_is_its_spec(split: Split) -> None:
     assert Split(**split.spec()) == split
 
@@ -181,5 +201,7 @@ def test_a_split_is_its_spec(split: Split) -> None:
 def test_a_split_says_what_it_is() -> None:
     assert str(Split()) == "a dev split of 10% (split seed 0)"
     assert str(Split(0.125, seed=3)) == "a dev split of 12.5% (split seed 3)"
-    assert str(Split(folds=5, fold=1, seed=2)) == "fold 1 of 5 (split seed 2)"
+    assert str(Split(0.0, folds=5, fold=1, seed=2)) == "fold 1 of 5 (split seed 2)"
+    assert str(Split(0.2, folds=5, fold=1)) == "fold 1 of 5 of what a dev split of 20% leaves (split seed 0)"
+    assert str(Split(0.2, folds=5)) == "each of 5 folds of what a dev split of 20% leaves in its turn (split seed 0)"
     assert str(Split(0)) == "no dev split"

@@ -296,6 +296,8 @@ def test_what_cannot_be_is_refused_before_a_sweep_is_begun(folder: Path, sample_
     assert "say which, as in `--folds 3 --fold 0`" in refusal(act(Split(0.0, 3)))
     for halving in ([0.5, 0.25], [-0.5], [1.0], [0.2, 0.2], [float("nan")]):
         assert "fractions of the epochs, ascending" in refusal(act(Split(), halving))
+    configurations = grid.configurations(recipe(), [{"teacher.run": "nobody", "teacher.weight": 0.5}])
+    assert "[teacher] run: there are no runs in " in refusal(act(Split()))
     assert not (folder / "submissions").exists()
 
 

@@ -62,12 +62,12 @@ class Augmentation(Deformation):
 
 
 def augment(
-    images: Bytes, labels: Labels, rng: np.random.Generator, by: Augmentation, classes: int = 10
+    images: Bytes, labels: Labels | Floats, rng: np.random.Generator, by: Augmentation, classes: int = 10
 ) -> tuple[Bytes, Labels | Floats]:
-    """Images (N, side, side) and labels (N,) of a shard as they are to be learnt from.
+    """Images (N, side, side) and labels (N,), or targets (N, classes), of a shard as they are to be learnt from.
 
-    Where images are mixed the labels become targets (N, classes): the shares of the classes, which add up to 1. The
-    images given are not changed, and those returned lie innermost in memory.
+    Where images are mixed the labels become targets: the shares of the classes, which add up to 1. The images given are
+    not changed, and those returned lie innermost in memory.
     """
     if by.none:
         return images, labels
@@ -80,11 +80,9 @@ def augment(
     mixing = cutmix if by.cutmix and (not by.mixup or rng.random() < 0.5) else mixup
     partners = rng.permutation(len(labels))
     stays = mixing(seen, partners, rng, by.cutmix if mixing is cutmix else by.mixup)
-    targets = np.zeros((len(labels), classes), np.float32)
-    each = np.arange(len(labels))
-    targets[each, labels] = stays
-    targets[each, labels[partners]] += 1 - stays
-    return seen.transpose(2, 0, 1), targets
+    targets = labels if labels.ndim == 2 else np.eye(classes, dtype=np.float32)[labels]
+    share = stays.astype(np.float32)[:, np.newaxis]
+    return seen.transpose(2, 0, 1), share * targets + (1 - share) * targets[partners]
 
 
 def erase(images: Bytes, rng: np.random.Generator, by: Augmentation) -> None:

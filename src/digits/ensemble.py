@@ -81,7 +81,7 @@ class EnsembleExperiment:
             count, seed = self.recipe.ensemble.members, self.run.record["seed"]
             for number in range(count):
                 own = (self.recipe.member(), self.data, self.split.turn(number), seed * count + number, self._workers)
-                self.members.append(runs.member(self.run, number, beginning(*own)))
+                self.members.append(runs.member(self.run, number, beginning(*own, runs.ledger(self.run))))
             self._stack = stack.pop_all()
         return self
 

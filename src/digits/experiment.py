@@ -24,6 +24,7 @@ from digits.runs import Run
 from digits.split import Split
 from digits.stats import Score
 from digits.submission import write_submission
+from digits.teacher import lesson
 from digits.train import DivergedError, Labels, Progress, Training, judged, record_table
 from digits.version import code_version, source_digest
 
@@ -35,12 +36,12 @@ def begin(recipe: Recipe, data: Data, split: Split, seed: int, workers: int, sub
     """A new run, not trained yet. Raises DigitsError if the folder can't be written or the split can't be drawn."""
     split = split_for(recipe, split)
     label = f"{recipe.name}-s{seed}" + ("-sample" if data.kind == "sample" else "")
-    return runs.create(submissions, label, beginning(recipe, data, split, seed, workers))
+    return runs.create(submissions, label, beginning(recipe, data, split, seed, workers, submissions))
 
 
-def beginning(recipe: Recipe, data: Data, split: Split, seed: int, workers: int) -> dict[str, Any]:
-    """What the record of a run begins with. Raises DigitsError if the split can't be drawn."""
-    train, dev = split.indices(data.labels)
+def beginning(recipe: Recipe, data: Data, split: Split, seed: int, workers: int, submissions: Path) -> dict[str, Any]:
+    """What the record of a run begins with. Raises DigitsError if the split can't be drawn, or the teacher not used."""
+    learnt = lesson(recipe, data, split, submissions)
     return {
         "recipe": recipe.resolved(),
         "seed": seed,
@@ -48,8 +49,8 @@ def beginning(recipe: Recipe, data: Data, split: Split, seed: int, workers: int)
         "data": {
             "kind": data.kind,
             "sha256": data.sha256,
-            "train_images": len(train),
-            "dev_images": len(dev),
+            "train_images": len(learnt.rows),
+            "dev_images": len(learnt.held_out),
             "test_images": len(data.test_images),
         },
         "code": code_version(),
@@ -72,9 +73,13 @@ def split_for(recipe: Recipe, split: Split) -> Split:
         )
     if not folds or split.full:
         return split
-    if split.folds is not None:
-        raise DigitsError(f"{recipe.name} is an ensemble of {members} over {folds} folds of its own: leave out --folds")
-    return Split(0.0, folds, None, split.seed)
+    if split.folds is None:
+        return Split(0.0, folds, None, split.seed)
+    if split.folds != folds or split.fold is not None:
+        raise DigitsError(
+            f"{recipe.name} is an ensemble of {members} over {folds} folds of its own: leave out --folds and --fold"
+        )
+    return split
 
 
 def alike(submissions: Path, recipe: Recipe, data: Data, split: Split, seed: int) -> Iterator[Run]:
@@ -140,7 +145,8 @@ class Experiment:
         self.submissions = submissions
         self.recipe = from_table(run.record["recipe"], f"{run.path('run.json')}, recipe")
         self.split = split_of(run)
-        self.train_rows, self.dev_rows = self.split.indices(data.labels)
+        self.lesson = lesson(self.recipe, data, self.split, runs.ledger(run))
+        self.train_rows, self.dev_rows = self.lesson.rows, self.lesson.held_out
         self._worker_count = workers
         self._stack = ExitStack()
 
@@ -149,11 +155,15 @@ class Experiment:
             stack.enter_context(taken(self.run))
             stack.enter_context(single_threaded_blas())
             self.workers = stack.enter_context(Workers(self._worker_count))
-            images, labels = self.data.images, self.data.labels
-            rows, dev = self.train_rows, self.dev_rows
-            seed = self.run.record["seed"]
+            images, labels, dev = self.data.images, self.data.labels, self.dev_rows
             self.training = Training(
-                self.recipe, images[rows], labels[rows], images[dev], labels[dev], seed, self.workers
+                self.recipe,
+                images[self.train_rows],
+                self.lesson.targets,
+                images[dev],
+                labels[dev],
+                self.run.record["seed"],
+                self.workers,
             )
             if self.run.path(CHECKPOINT).exists():
                 self.training.restore(self.run.path(CHECKPOINT))
@@ -325,8 +335,11 @@ def look_at(run: Run, data: Data, index: int, test: bool) -> View:
         known = "of a blend, whose members may have been trained on it"
     elif run.record["data"]["sha256"] == data.sha256:
         split = split_of(run)
-        held_out = index in split.indices(data.labels)[1]
-        known = "trained on by most members" if split.in_turn else "held out" if held_out else "trained on"
+        trained_on, held_out = split.indices(data.labels)
+        if index in held_out:
+            known = "trained on by most members" if split.in_turn else "held out"
+        else:
+            known = "trained on" if index in trained_on else "kept from it"
     return View(images[index], int(data.labels[index]), p, f"row {index} of {table} ({known})")
 
 

@@ -163,7 +163,7 @@ def _advance(task: Task, heard: Stop) -> None:
         if identity(run.record["recipe"]) != identity(task.recipe) or run.record["seed"] != task.seed:
             raise DigitsError(f"{folder} is of another recipe or seed than the sweep says: remove that folder")
     else:
-        record = beginning(recipe, data, Split(**task.split), task.seed, workers=1)
+        record = beginning(recipe, data, Split(**task.split), task.seed, 1, folder.parent)
         run = runs.create_in(folder, {**record, "sweep": task.sweep})
     patience = time.monotonic() + PATIENCE_SECONDS
     while run.status == "training" and time.monotonic() < patience:

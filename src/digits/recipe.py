@@ -86,6 +86,27 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A finished run that is learnt from besides the labels, by its probabilities of the images that it held out.
+
+    The target of an image is the `weight` of these and the rest of its label (distillation, Hinton et al. 2015, arXiv
+    1503.02531, at temperature 1). An image whose label gets less than `drop_below` from them is left out, as probably
+    mislabelled (Northcutt et al. 2021, arXiv 1911.00068).
+    """
+
+    run: str = ""
+    weight: float = 0.0
+    drop_below: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "drop_below"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
+        if bool(self.run) != bool(self.weight or self.drop_below):
+            raise ValueError("run and weight or drop_below, above 0, go together")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that a training depends on but the seed, the data and the split."""
 
@@ -97,6 +118,7 @@ class Recipe:
     schedule: Schedule = field(default_factory=Schedule)
     average: Average = field(default_factory=NoAverage)
     loss: SoftmaxCrossEntropy = field(default_factory=SoftmaxCrossEntropy)
+    teacher: Teacher = field(default_factory=Teacher)
     augment: Augmentation = field(default_factory=Augmentation)
     predict: Views = field(default_factory=Views)
     ensemble: Ensemble = field(default_factory=Ensemble)
@@ -129,6 +151,7 @@ class Recipe:
             "schedule": asdict(self.schedule),
             "average": {"name": self.average.name, **asdict(self.average)},
             "loss": asdict(self.loss),
+            "teacher": asdict(self.teacher),
             "augment": asdict(self.augment),
             "predict": asdict(self.predict),
             "ensemble": asdict(self.ensemble),
@@ -167,6 +190,7 @@ def from_table(table: dict[str, Any], where: str) -> Recipe:
         schedule=_dataclass(Schedule, _table(table, "schedule", where), f"{where}, [schedule]"),
         average=_named(AVERAGES, table, "average", where),
         loss=_dataclass(SoftmaxCrossEntropy, _table(table, "loss", where), f"{where}, [loss]"),
+        teacher=_dataclass(Teacher, _table(table, "teacher", where), f"{where}, [teacher]"),
         augment=_dataclass(Augmentation, _table(table, "augment", where), f"{where}, [augment]"),
         predict=_dataclass(Views, _table(table, "predict", where), f"{where}, [predict]"),
         ensemble=_dataclass(Ensemble, _table(table, "ensemble", where), f"{where}, [ensemble]"),

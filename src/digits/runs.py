@@ -50,6 +50,7 @@ RIGHT: dict[str, Any] = {  # what a record holds, as far as others ask it; a key
     "parameters": int,
 }
 NEWEST = "submission.csv"  # under submissions/, a copy of the newest run's
+MEMBERS = "members"  # the folder in an ensemble's for its members
 ID = re.compile(r"\d{8}-\d{6}-.")  # how the name of a run's folder begins
 FILES = ("weights.npz", "log.jsonl", "checkpoint.npz", "dev.npz", "test.npz")  # that only a run's folder holds
 
@@ -210,7 +211,7 @@ def member(run: Run, number: int, record: dict[str, Any]) -> Run:
     Where it is there already it is the one that is there, if its record has these values. Raises DigitsError if it has
     others, or can't be read or written.
     """
-    folder = run.path("members") / str(number)
+    folder = run.path(MEMBERS) / str(number)
     if not (folder / "run.json").exists():
         return create_in(folder, record)
     found = read(folder)
@@ -220,9 +221,15 @@ def member(run: Run, number: int, record: dict[str, Any]) -> Run:
     return found
 
 
+def ledger(run: Run) -> Path:
+    """The folder of the runs that a run is one of, or its ensemble is."""
+    parent = run.folder.parent
+    return parent.parent.parent if parent.name == MEMBERS else parent
+
+
 def members(run: Run) -> list[Run]:
     """The members of an ensemble's run that have been begun; none of a run of one network."""
-    folders = [path.parent for path in run.path("members").glob("*/run.json") if path.parent.name.isdigit()]
+    folders = [path.parent for path in run.path(MEMBERS).glob("*/run.json") if path.parent.name.isdigit()]
     return [read(folder) for folder in sorted(folders, key=lambda folder: int(folder.name))]
 
 

@@ -67,7 +67,7 @@ class Sitting:
         self.working = kaggle / "working"
         self.recipe = ensemble_of(recipe.load(which), members)
         self.seed = seed
-        self.split = Split(0.0 if full else 0.1)
+        self.split = Split(0.0) if full else Split()
         self.only = only
         self.commit = commit
         self.workers = cores()

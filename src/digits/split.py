@@ -14,16 +14,19 @@ from digits.errors import DigitsError
 
 Indices = NDArray[np.intp]
 
+DEV = 0.1  # of the labelled images, held out where nothing else is said
+
 
 @dataclass(frozen=True)
 class Split:
     """Which of the labelled images are held out: a fraction of them, one fold of several, or none (fraction 0).
 
     Of folds with no `fold` each is held out in its turn, by the members of an ensemble: all images are trained on and
-    all are judged.
+    all are judged. Where there are folds and a fraction too, the folds are of what the fraction leaves: the dev split
+    that the fraction alone holds out is kept from all, and judges nobody.
     """
 
-    fraction: float = 0.1
+    fraction: float = DEV
     folds: int | None = None
     fold: int | None = None
     seed: int = 0
@@ -63,28 +66,28 @@ class Split:
         are too few images to hold out one and keep one.
         """
         count = len(labels)
-        if self.in_turn:
-            return np.arange(count), np.arange(count)
         shuffled = np.argsort(np.random.PCG64(self.seed).random_raw(count), kind="stable")
         line = shuffled[np.argsort(labels[shuffled], kind="stable")]
         place = np.arange(count)
+        chosen = np.floor((place + 1) * self.fraction + 1e-9) > np.floor(place * self.fraction + 1e-9)
+        train, dev = line[~chosen], line[chosen]
         if self.folds is not None:
-            held_out = place % self.folds == self.fold
-        else:
-            held_out = np.floor((place + 1) * self.fraction + 1e-9) > np.floor(place * self.fraction + 1e-9)
-        train, dev = np.sort(line[~held_out]), np.sort(line[held_out])
+            fold = np.arange(len(train)) % self.folds
+            train, dev = (train, train) if self.in_turn else (train[fold != self.fold], train[fold == self.fold])
         if not len(train) or (not len(dev) and not self.full):
             raise DigitsError(f"{count} images are too few for {self}: hold out less, or use more images")
-        return train, dev
+        return np.sort(train), np.sort(dev)
 
     def __str__(self) -> str:
         if self.full:
             return "no dev split"
+        seed, percent = f"(split seed {self.seed})", f"{100 * self.fraction:g}%"
+        if self.folds is None:
+            return f"a dev split of {percent} {seed}"
+        rest = f" of what a dev split of {percent} leaves" if self.fraction else ""
         if self.in_turn:
-            return f"each of {self.folds} folds in its turn (split seed {self.seed})"
-        if self.folds is not None:
-            return f"fold {self.fold} of {self.folds} (split seed {self.seed})"
-        return f"a dev split of {100 * self.fraction:g}% (split seed {self.seed})"
+            return f"each of {self.folds} folds{rest} in its turn {seed}"
+        return f"fold {self.fold} of {self.folds}{rest} {seed}"
 
     def spec(self) -> dict[str, Any]:
         """The split as run.json has it; `Split(**spec)` gives it back."""

@@ -33,6 +33,7 @@ from digits.recipe import Recipe, from_table
 from digits.runs import Run
 from digits.split import Split
 from digits.stats import Difference
+from digits.teacher import lesson
 from digits.version import source_digest
 
 FORMAT = 1  # of sweep.json
@@ -463,7 +464,8 @@ def begin(
     """The sweep of just this that was begun already, the newest if there are several; else a new one.
 
     A new one takes over runs in the ledger that are of its configurations and seeds, whatever they were made for.
-    Raises DigitsError where the split can't be drawn or holds nothing out, or the folder can't be written.
+    Raises DigitsError where the split can't be drawn or holds nothing out, a teacher can't be learnt from, or the
+    folder can't be written.
     """
     split = split_for(configurations[0].recipe, split)
     train, dev = split.indices(data.labels)
@@ -473,6 +475,8 @@ def begin(
         raise DigitsError(
             "the rungs of --halving are fractions of the epochs, ascending, as in 0.25,0.5; 0 is for none"
         )
+    for configuration in configurations:
+        lesson(configuration.recipe, data, split, submissions)
     record = {
         "format": FORMAT,
         "status": "training",

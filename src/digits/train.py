@@ -87,14 +87,15 @@ class Progress:
 class Training:
     """The training of one network on images (N, 28, 28) and labels (N,), judged on dev images if there are any.
 
-    It is an iterator: each `next` is one step. `save` and `restore` hold all its state, between any two steps.
+    In place of the labels there can be targets (N, 10): shares of the classes, which add up to 1. It is an iterator:
+    each `next` is one step. `save` and `restore` hold all its state, between any two steps.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         images: Images,
-        labels: Labels,
+        labels: Labels | Array,
         dev_images: Images,
         dev_labels: Labels,
         seed: int,
@@ -128,7 +129,7 @@ class Training:
         self._loss, self._correct = 0.0, 0  # sums over the epoch so far
         self._order: NDArray[np.intp] = _by_rarest_pixel(images) if self.whole else np.arange(count)
         self._order_epoch = -1
-        self._pixels: dict[int, tuple[Array | Pixels, Labels]] = {}
+        self._pixels: dict[int, tuple[Array | Pixels, Labels | Array]] = {}
 
     def __iter__(self) -> Iterator[Progress]:
         return self
@@ -225,7 +226,7 @@ class Training:
         images, labels = augment(self._images[rows], self._labels[rows], rng, self.recipe.augment, CLASSES)
         return network_input(images), labels
 
-    def _whole_shard(self, shard: int, part: slice) -> tuple[Array | Pixels, Labels]:
+    def _whole_shard(self, shard: int, part: slice) -> tuple[Array | Pixels, Labels | Array]:
         """A shard of the full batch, which is the same at every step, so it is made once."""
         if shard not in self._pixels:
             chosen = self._order[part]

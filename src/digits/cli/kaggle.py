@@ -81,7 +81,7 @@ def submit(
     if run:
         found = runs.find(submissions, run)
     else:
-        split = split_of_options(0.1, None, None, 0, False)
+        split = split_of_options(None, None, None, 0, False)
         found = finished(recipe, seed, split, loaded, data, submissions, worker_count(workers), console, preflight)
     submitting.check_run(found, loaded.sha256[TEST.file])
     tell(f"{found.id}: submission.csv is sound")

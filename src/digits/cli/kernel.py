@@ -204,7 +204,7 @@ def fleet(
     chosen = recipes.load(recipe)
     count = members or chosen.ensemble.members
     loaded = datasets.load(data)
-    split = split_of_options(0.1, None, None, 0, full)
+    split = split_of_options(None, None, None, 0, full)
     plan = Plan(recipe, seed, script=True, full=full, hours=hours, members=count)
     stop = Stop()
     with _client(console) as client, stop.listening():

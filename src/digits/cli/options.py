@@ -14,7 +14,15 @@ RunArgument = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="A run's id, or the beginning of one; else the newest.")
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The seed of everything random in the training.")]
-Dev = Annotated[float, typer.Option(min=0.0, max=0.5, help="The fraction of the labelled images to hold out.")]
+Dev = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=0.5,
+        help="The fraction of the labelled images to hold out; with --folds, to keep from all of them.",
+        show_default="0.1",
+    ),
+]
 Folds = Annotated[int | None, typer.Option(min=2, help="Hold out one of so many folds instead.")]
 Fold = Annotated[int | None, typer.Option(min=0, help="Which fold to hold out, from 0; goes with --folds.")]
 SplitSeed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The seed that draws the dev split or the folds.")]

@@ -72,7 +72,7 @@ def sweep(
             "behind the best by more than 2 standard errors of the difference; 0 stops none.",
         ),
     ] = "0.25,0.5",
-    dev: Dev = 0.1,
+    dev: Dev = None,
     folds: Folds = None,
     fold: Fold = None,
     split_seed: SplitSeed = 0,

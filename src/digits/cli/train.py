@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def train(
     recipe: RecipeArgument = DEFAULT_RECIPE,
     seed: Seed = 0,
-    dev: Dev = 0.1,
+    dev: Dev = None,
     folds: Folds = None,
     fold: Fold = None,
     split_seed: SplitSeed = 0,
@@ -82,7 +82,7 @@ def train(
 def submission(
     recipe: RecipeArgument = DEFAULT_RECIPE,
     seed: Seed = 0,
-    dev: Dev = 0.1,
+    dev: Dev = None,
     folds: Folds = None,
     fold: Fold = None,
     split_seed: SplitSeed = 0,
@@ -146,7 +146,7 @@ def demo(
 
     console = console_for(as_json)
     chosen = recipes.load(recipe)
-    split = split_of_options(0.1, None, None, 0, False)
+    split = split_of_options(None, None, None, 0, False)
     if not sample.drawn(data):
         say(console, f"drawing sample data from fonts into {data}")
         sample.write_sample(data)
@@ -162,12 +162,14 @@ def worker_count(wanted: int | None) -> int:
     return wanted or cores()
 
 
-def split_of_options(dev: float, folds: int | None, fold: int | None, seed: int, full: bool) -> "Split":
-    from digits.split import Split
+def split_of_options(dev: float | None, folds: int | None, fold: int | None, seed: int, full: bool) -> "Split":
+    from digits.split import DEV, Split
 
     if full and folds is not None:
         raise DigitsError("--full holds out nothing and --folds does: leave one of them out")
-    return Split(0.0 if full or folds is not None else dev, folds, fold, seed)
+    if dev is None:
+        dev = DEV if folds is None else 0.0
+    return Split(0.0 if full else dev, folds, fold, seed)
 
 
 def finished(

@@ -137,7 +137,7 @@ def metadata(plan: Plan, owner: str | None = None, public: bool = False) -> dict
 
 
 def build(plan: Plan, submissions: Path) -> str:
-    """The text of the notebook, or of the script. Raises DigitsError where the recipe is none."""
+    """The text of the notebook, or of the script. Raises DigitsError where the recipe is none, or has a teacher."""
     cells = list(story(plan, submissions))
     return as_script(cells) if plan.script else as_notebook(cells)
 
@@ -145,6 +145,11 @@ def build(plan: Plan, submissions: Path) -> str:
 def story(plan: Plan, submissions: Path) -> Iterator[Cell]:
     """The cells, in the order in which one reads them."""
     chosen = ensemble_of(recipes.load(plan.recipe), plan.members)
+    if chosen.teacher.run:
+        raise DigitsError(
+            f"{plan.recipe} learns from the run {chosen.teacher.run}, which a kernel has not at hand: train it here, "
+            f"with `digits train {plan.recipe}`"
+        )
     settings = _settings(plan)
     work = list(prose.work_of_script(settings) if plan.script else prose.work_of_notebook(chosen, settings, plan.full))
     files = dict(sources([code for _, _, code in work]))
