@@ -56,7 +56,10 @@ def test_settings_are_what_is_not_the_default() -> None:
 
 def test_tables_are_all_of_a_recipes_and_say_what_is_not_the_default() -> None:
     found = outline.tables(recipes.load("best"))
-    learning, rest = ["train", "optimizer", "schedule", "average", "loss"], ["teacher", "augment", "predict", "ensemble"]
+    learning, rest = (
+        ["train", "optimizer", "schedule", "average", "loss"],
+        ["teacher", "augment", "predict", "ensemble"],
+    )
     assert list(found) == learning + rest
     assert found["optimizer"] == ["adamw", "lr=0.003", "weight_decay=0.02"]
     assert found["schedule"] == ["one-cycle", "warmup=0.2"]
