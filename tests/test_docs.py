@@ -89,13 +89,17 @@ def test_the_readme_names_every_recipe_and_its_parameters() -> None:
 
 
 def test_the_readmes_recipe_and_variants_are_such(tmp_path: Path) -> None:
-    wide_text, variants_text = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    wide_text, folds_text, variants_text = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     (tmp_path / "ideas.toml").write_text(variants_text, encoding="utf-8")
     assert len(grid.configurations(recipe.load("cnn"), [{}], grid.variants(tmp_path / "ideas.toml"))) == 3
     (tmp_path / "wide.toml").write_text(wide_text, encoding="utf-8")
     wide = recipe.load(str(tmp_path / "wide.toml"))
     assert wide.network != recipe.load("mlp").network
     assert wide.augment == recipe.load("mlp").augment
+    (tmp_path / "folds.toml").write_text(folds_text, encoding="utf-8")
+    folds = recipe.load(str(tmp_path / "folds.toml"))
+    assert folds.member().train == recipe.load("cnn").train
+    assert (folds.ensemble.members, folds.ensemble.folds) == (6, 3)
 
 
 def test_the_readme_names_every_key_and_default_of_a_recipe() -> None:
