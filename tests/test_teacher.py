@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jobs import begin, complete, files, quick_recipe
+from jobs import begin, complete, files, quick_recipe, without_plots
 
 from digits import runs
 from digits.blend import blended
@@ -15,10 +15,11 @@ from digits.ensemble import EnsembleExperiment
 from digits.errors import DigitsError
 from digits.experiment import Experiment
 from digits.heldout import held_out
+from digits.nn import read_arrays, write_arrays
 from digits.recipe import Recipe, from_table
 from digits.runs import Run
 from digits.split import Split
-from digits.teacher import Lesson, lesson
+from digits.teacher import Lesson, _seen, lesson
 
 pytestmark = pytest.mark.usefixtures("unplotted")
 
@@ -43,8 +44,6 @@ def of_folds(folder: Path, data: Data, split: Split) -> Run:
 @pytest.fixture(scope="module")
 def teacher(sample_data: Data, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """An ensemble of two folds of what a dev split of a fifth leaves, alone in its ledger but for its pupils."""
-    from jobs import without_plots
-
     with pytest.MonkeyPatch.context() as patch:
         without_plots(patch)
         return of_folds(tmp_path_factory.mktemp("ledger"), sample_data, ASIDE)
@@ -123,8 +122,6 @@ def test_an_answer_that_is_the_label_teaches_the_label(teacher: Run, sample_data
     """Of a teacher that is sure of each label the targets are the labels, so the weights come out almost the same."""
     folder = teacher.folder.parent
     plain = complete(begin(folder, sample_data, quick_recipe(epochs=2), HELD_OUT), sample_data)
-    from digits.nn import read_arrays, write_arrays
-
     arrays = read_arrays(teacher.path("dev.npz"))
     sure = {**arrays, "probabilities": np.eye(10, dtype=np.float32)[arrays["labels"]]}
     content = teacher.path("dev.npz").read_bytes()
@@ -190,6 +187,15 @@ def test_a_teacher_that_learnt_from_what_is_held_out_is_refused_though_it_answer
     teacher = complete(begin(tmp_path, sample_data, quick_recipe(epochs=1), Split(0.0, 2, 0)), sample_data)
     with pytest.raises(DigitsError, match="was trained on 300 of the 300 images to hold out"):
         lesson(taught_by(teacher.id, weight=0.5), sample_data, Split(0.0, 2, 1), tmp_path)
+
+
+def test_what_a_teacher_was_taught_counts_as_seen(sample_data: Data, tmp_path: Path) -> None:
+    """It trained on one fold itself, and its own teacher on all images."""
+    first = of_folds(tmp_path, sample_data, Split())
+    second = complete(begin(tmp_path, sample_data, quick_recipe(epochs=1), Split(0.0, 2, 1)), sample_data)
+    assert len(_seen(second, sample_data)) == 300
+    second.update(recipe=taught_by(first.id, weight=0.5).resolved())
+    assert len(_seen(second, sample_data)) == 600
 
 
 def test_a_teacher_that_is_missing_unfinished_or_of_other_data_is_refused(

@@ -20,11 +20,11 @@ import numpy as np
 from digits import runs
 from digits.data import Data
 from digits.errors import DigitsError
-from digits.experiment import CHECKPOINT, Experiment, beginning, check_same_data, conclude, split_of, taken
+from digits.experiment import CHECKPOINT, Experiment, beginning, check_same_data, conclude, taken
 from digits.nn import FORKS, Array, CheckpointError, read_arrays
 from digits.predict import blend
 from digits.recipe import CLASSES, from_table
-from digits.runs import Run
+from digits.runs import Run, split_of
 from digits.stats import Score
 from digits.train import Labels
 

@@ -20,7 +20,7 @@ from digits.machine import describe, single_threaded_blas
 from digits.nn import Array, CheckpointError, Network, Workers, write_arrays
 from digits.predict import Images, Mix, blend, predict
 from digits.recipe import Recipe, from_table
-from digits.runs import Run
+from digits.runs import Run, split_of
 from digits.split import Split
 from digits.stats import Score
 from digits.submission import write_submission
@@ -33,14 +33,17 @@ CHECKPOINT_SECONDS = 20.0  # of training that a kill may cost
 
 
 def begin(recipe: Recipe, data: Data, split: Split, seed: int, workers: int, submissions: Path) -> Run:
-    """A new run, not trained yet. Raises DigitsError if the folder can't be written or the split can't be drawn."""
+    """A new run, not trained yet.
+
+    Raises DigitsError if the folder can't be written, the split can't be drawn, or the teacher can't be learnt from.
+    """
     split = split_for(recipe, split)
     label = f"{recipe.name}-s{seed}" + ("-sample" if data.kind == "sample" else "")
     return runs.create(submissions, label, beginning(recipe, data, split, seed, workers, submissions))
 
 
 def beginning(recipe: Recipe, data: Data, split: Split, seed: int, workers: int, submissions: Path) -> dict[str, Any]:
-    """What the record of a run begins with. Raises DigitsError if the split can't be drawn, or the teacher not used."""
+    """What the record of a run begins with. Raises DigitsError if the split or the teacher can't be used."""
     learnt = lesson(recipe, data, split, submissions)
     return {
         "recipe": recipe.resolved(),
@@ -350,14 +353,6 @@ def load_weights(run: Run) -> Network:
     except CheckpointError as error:
         remedy = "train anew" if run.record["status"] != "training" else f"go on with `digits train --resume {run.id}`"
         raise DigitsError(f"{error}: {remedy}") from error
-
-
-def split_of(run: Run) -> Split:
-    """The run's split. Raises DigitsError where its record has none that can be."""
-    try:
-        return Split(**run.record["split"])
-    except TypeError as error:
-        raise DigitsError(f"{run.path('run.json')} has no split ({error}): mend it, or remove the run") from error
 
 
 def check_same_data(run: Run, data: Data) -> None:

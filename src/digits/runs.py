@@ -424,6 +424,14 @@ def dev_score(run: Run) -> Score | None:
     return Score(table["correct"], table["images"]) if table else None
 
 
+def split_of(run: Run) -> Split:
+    """The run's split. Raises DigitsError where its record has none that can be."""
+    try:
+        return Split(**run.record["split"])
+    except TypeError as error:
+        raise DigitsError(f"{run.path('run.json')} has no split ({error}): mend it, or remove the run") from error
+
+
 def split_text(run: Run) -> str:
     """In words, which images the run held out."""
     try:

@@ -4,18 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from digits import runs
 from digits.data import TRAIN, Data
 from digits.errors import DigitsError
-from digits.heldout import HeldOut, held_out
+from digits.heldout import HeldOut, Rows, held_out
 from digits.nn import Array
 from digits.recipe import Recipe
-from digits.runs import Run
+from digits.runs import Run, split_of
 from digits.split import Split
-
-Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,9 @@ def _taught(recipe: Recipe, rows: Rows, answers: HeldOut, dev: Rows) -> Lesson:
 
 
 def _seen(run: Run, data: Data) -> Rows:
-    """The images that a run, or one that it is a blend of, was trained on."""
+    """The images whose labels a run has learnt from: it, those that it is a blend of, and its own teacher."""
     if "blend" in run.record["recipe"]:
         return np.unique(np.concatenate([_seen(part, data) for part, *_ in runs.blended(run)]))
-    return Split(**run.record["split"]).indices(data.labels)[0]
+    rows = split_of(run).indices(data.labels)[0]
+    teacher = run.record["recipe"].get("teacher", {}).get("run")
+    return np.union1d(rows, _seen(runs.find(runs.ledger(run), teacher), data)) if teacher else rows
