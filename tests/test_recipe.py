@@ -333,6 +333,10 @@ FLAT, DENSE = 'layer = "flatten"', 'layer = "dense", units = 10'
         (of_layers(FLAT), "the network ends in the shape (784,), not in 10 logits"),
         (of_layers(FLAT, 'layer = "dense", units = 9'), "the network ends in the shape (9,), not in 10 logits"),
         # types
+        (
+            of_layers('layer = "conv", channels = 2, bias = "tied"'),
+            "my.toml, layer 0 (conv) bias must be true or false or 'untied', not 'tied'",
+        ),
         (in_train('epochs = "3"'), "my.toml, [train] epochs must be an integer, not '3'"),
         (in_train("epochs = 3.0"), "my.toml, [train] epochs must be an integer, not 3.0"),
         (in_train("epochs = true"), "my.toml, [train] epochs must be an integer, not True"),

@@ -78,6 +78,7 @@ CASES = {
     "convolution, stride 2, few channels": Case((Conv2D(4, 3, 2, "same"),), (9, 12, 2)),
     "convolution, stride 3 that leaves pixels out": Case((Conv2D(3, 2, 3),), (7, 8, 8)),
     "convolution, padded": Case((Conv2D(2, 3, 1, 2, bias=False),), (4, 3, 8)),
+    "convolution, a bias a place": Case((Conv2D(4, 3, 2, "same", "untied"), ReLU()), (9, 12, 8)),
     "convolution, 1 x 1": Case((Conv2D(3, 1),), (4, 3, 9)),
     "convolution of the whole image": Case((Conv2D(6, 4),), (4, 4, 8)),
     "batch norm": Case((BatchNorm(),), (4, 3, 2)),

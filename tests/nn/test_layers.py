@@ -157,6 +157,11 @@ def test_dense_refuses_what_makes_no_layer(hyperparameters: dict[str, float], na
         Dense(**hyperparameters)  # type: ignore[arg-type]
 
 
+def test_a_convolution_refuses_a_bias_of_another_kind() -> None:
+    with pytest.raises(ValueError, match="bias must be true, false or 'untied', not 'tied'"):
+        Conv2D(4, bias="tied")  # type: ignore[arg-type]
+
+
 def test_a_dense_layer_on_images_says_to_flatten_them() -> None:
     with pytest.raises(ValueError, match=r"layer 1 \(dense\): .*put a flatten before it"):
         Network([ReLU(), Dense(10)], (28, 28, 1))

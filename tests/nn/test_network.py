@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from digits.nn import (
     BatchNorm,
     CheckpointError,
+    Conv2D,
     Dense,
     Dropout,
     Flatten,
@@ -51,9 +52,10 @@ def test_parameters_and_gradients_are_views_into_flat_vectors() -> None:
     }
 
 
-def test_weight_decay_is_for_matrices_and_neither_for_biases_nor_for_norms() -> None:
+def test_weight_decay_is_for_weights_and_neither_for_biases_nor_for_norms() -> None:
     network = Network([Dense(2), BatchNorm(), ReLU(), Dense(1)], (3,))
     assert network.decayed() == [slice(0, 6), slice(12, 14)]  # then 2 biases, 2 γ and 2 β, and 1 bias
+    assert Network([Conv2D(3, bias="untied")], (4, 5, 2)).decayed() == [slice(0, 54)]  # then 2 x 3 x 3 biases
 
 
 @settings(deadline=None)

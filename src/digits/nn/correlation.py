@@ -52,6 +52,13 @@ class Geometry:
     out_width: int
     out_channels: int
 
+    @property
+    def padded(self) -> bool:
+        """Zeros around the image are seen."""
+        bottom, right = ((size - 1) * self.stride + self.kernel for size in (self.out_height, self.out_width))
+        before, behind = (self.top, self.left), (bottom - self.top - self.height, right - self.left - self.width)
+        return max(*before, *behind) > 0
+
 
 class Correlation:
     """The correlation of one geometry, forward and backward, on arrays in (H, C, W, N) memory order."""
@@ -84,12 +91,20 @@ class Correlation:
         return scratch("rows", (columns.products, height, columns.depth, columns.tiles, images), dtype)
 
     def forward(self, x: Array, W: Array, y: Array, rows: Array, b: Array | None = None) -> None:
-        """y (Ho, M, Wo, N) from x (H, C, Wd, N), W (k, k, C, M) and, if there are biases, b (M,); `rows` as well."""
+        """y (Ho, M, Wo, N) from x (H, C, Wd, N), W (k, k, C, M) and, if there are biases, b; `rows` as well.
+
+        b is one a channel, (M,), or one a place, (Ho, Wo, M).
+        """
         g, columns = self.geometry, self._columns
         weights = columns.weights(W)
-        if b is not None:
-            biases = thread_scratch("biases", y.shape[1:], y.dtype)  # in full: NumPy is quickest with equal shapes
-            biases[...] = b[:, np.newaxis, np.newaxis]
+        if b is None:
+            biases = []
+        elif b.ndim == 1:
+            row_biases = thread_scratch("biases", y.shape[1:], y.dtype)  # NumPy is quickest with equal shapes
+            row_biases[...] = b[:, np.newaxis, np.newaxis]
+            biases = [row_biases] * len(y)
+        else:
+            biases = list(b.swapaxes(1, 2)[..., np.newaxis])
         spread = 0  # of the padded image's rows so far
         for start, stop in self._blocks(x, BLOCK_BYTES):
             end = g.stride * (stop - 1) + g.kernel
@@ -104,14 +119,13 @@ class Correlation:
                 if start <= row < stop:
                     products[:, row - start] = 0
             columns.join(products, out)
-            if b is not None:
-                for row in out:
-                    row += biases
+            for row, row_biases in zip(out, biases[start:stop], strict=False):
+                row += row_biases
 
     def backward(
         self, rows: Array, W: Array, dy: Array, dW: Array, db: Array | None = None, dx: Array | None = None
     ) -> None:
-        """dW (k, k, C, M), and db (M,) and dx (H, C, Wd, N) if they are wanted, from dy (Ho, M, Wo, N) and `rows`."""
+        """dW (k, k, C, M), and db and dx (H, C, Wd, N) if they are wanted, from dy (Ho, M, Wo, N) and `rows`."""
         g, columns = self.geometry, self._columns
         before = self._taps - 1  # rows of dy, before its own, that a row of dx meets
         dproducts = columns.dproducts_of(dy)
@@ -125,8 +139,10 @@ class Correlation:
             weights = self._backward_weights(W)
         for start, stop in self._blocks(dy, BACKWARD_BYTES):
             out = dy[start:stop]
-            if db is not None:
+            if db is not None and db.ndim == 1:
                 db += sums(out)
+            elif db is not None:
+                np.sum(out.swapaxes(1, 2), axis=3, out=db[start:stop])
             columns.join_back(out, dproducts[:, start:stop])
             self._weight_gradient(rows, dproducts, start, stop, dweights)
             if dx is not None:

@@ -1,8 +1,9 @@
 """Batch norm folded into its neighbours: in prediction it is one multiplication and one addition a channel.
 
 With a = γ / σ and c = β - μ a it makes a x + c of x. Behind a convolution or a dense layer with weights W and bias b
-that is the same layer with a W and a b + c; before one, with W a and b + W c (but the zeros around an image are no
-a 0 + c: there only a convolution without padding will do). Both are exact (Jacob et al. 2018, arXiv 1712.05877).
+that is the same layer with a W and a b + c; before one, with W a and b + W c. Where a convolution sees zeros around the
+image, which are no a 0 + c, that W c is not the same everywhere, and its biases become one a place. All of it is exact
+(Jacob et al. 2018, arXiv 1712.05877).
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from digits.nn.correlation import Geometry
 from digits.nn.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Layer, Residual
 from digits.nn.network import Network, leaves
 from digits.nn.scratch import Array
@@ -21,12 +23,12 @@ Arrays = dict[str, Array]
 class Piece:
     """A layer that is made anew, and the arrays of each of its leaves by name, in float64 while they change.
 
-    `padded` tells of a convolution that it sees zeros around the image.
+    `geometry` is a convolution's.
     """
 
     layer: Layer
     arrays: list[Arrays]
-    padded: bool = False
+    geometry: Geometry | None = None
 
 
 def folded(network: Network) -> Network:
@@ -57,7 +59,7 @@ def fold(layers: Sequence[Layer]) -> list[Piece]:
             pieces.append(piece)
     for at in range(len(pieces) - 2, -1, -1):  # from the end, so that of two norms in a row both find their layer
         after = next((piece for piece in pieces[at + 1 :] if not isinstance(piece.layer, Flatten)), None)
-        if isinstance(pieces[at].layer, BatchNorm) and after and takes_a_norm_before(after):
+        if isinstance(pieces[at].layer, BatchNorm) and after and isinstance(after.layer, Conv2D | Dense):
             norm_before(after, pieces[at])
             del pieces[at]
     return pieces
@@ -75,15 +77,7 @@ def piece_of(layer: Layer) -> Piece:
     values = {name: getattr(layer, name).astype(np.float64) for name in names}
     if not isinstance(layer, Conv2D):
         return Piece(replace(layer), [values])
-    g = layer.geometry
-    bottom, right = ((size - 1) * g.stride + g.kernel for size in (g.out_height, g.out_width))
-    padded = g.top > 0 or g.left > 0 or bottom > g.height or right > g.width
-    return Piece(replace(layer, bias=True), [{"b": np.zeros(layer.channels), **values}], padded)
-
-
-def takes_a_norm_before(piece: Piece) -> bool:
-    """It multiplies each of its inputs by weights, and there is nothing else that it sees."""
-    return isinstance(piece.layer, Conv2D | Dense) and not piece.padded
+    return Piece(replace(layer, bias=layer.bias or True), [{"b": np.zeros(layer.channels), **values}], layer.geometry)
 
 
 def norm_behind(piece: Piece, norm: Piece) -> None:
@@ -100,13 +94,25 @@ def norm_before(piece: Piece, norm: Piece) -> None:
     (arrays,) = piece.arrays
     W, b = arrays["W"], arrays["b"]
     a, c = slope_and_intercept(norm)
-    if isinstance(piece.layer, Conv2D):
-        b += c @ W.sum(axis=(0, 1))
+    if isinstance(piece.layer, Conv2D) and piece.geometry:
+        if piece.geometry.padded:
+            piece.layer = replace(piece.layer, bias="untied")
+            arrays["b"] = b + of_channels(piece.layer, piece.geometry, W, c)
+        else:
+            b += c @ W.sum(axis=(0, 1))
         W *= a[:, np.newaxis]
     else:  # where a flatten is between, an image's pixels one after the other, each with its channels
         pixels = W.shape[1] // len(a)
         b += W @ np.tile(c, pixels)
         W *= np.tile(a, pixels)
+
+
+def of_channels(layer: Conv2D, g: Geometry, W: Array, c: Array) -> Array:
+    """What the layer makes of an image whose pixels are all c, without its biases: (H', W', M)."""
+    network = Network([replace(layer, bias=False)], (g.height, g.width, g.channels), W.dtype)
+    network.params[...] = W.ravel()
+    made: Array = network.forward(np.tile(c, (1, g.height, g.width, 1)))[0]
+    return made
 
 
 def slope_and_intercept(norm: Piece) -> tuple[Array, Array]:

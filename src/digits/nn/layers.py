@@ -175,7 +175,8 @@ class Conv2D(Layer):
 
     x: (N, H, W, C)   W: (k, k, C, M)   b: (M,)   y: (N, H', W', M), s being the stride and p the padding with zeros:
     none where it is "valid", a number on each side, or as much as makes H' = ceil(H / s), the odd one at the end, where
-    it is "same". W is drawn as in a dense layer of D = k k C inputs, b starts at 0. `correlation` has the arithmetic.
+    it is "same". Biases that are "untied" are one a place, b: (H', W', M), not one a channel. W is drawn as in a dense
+    layer of D = k k C inputs, b starts at 0. `correlation` has the arithmetic.
     """
 
     name = "conv"
@@ -183,11 +184,13 @@ class Conv2D(Layer):
     kernel: int = 3
     stride: int = 1
     padding: Literal["valid", "same"] | int = "valid"
-    bias: bool = True
+    bias: bool | Literal["untied"] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(self, "channels", "kernel", "stride")
+        if self.bias not in (True, False, "untied"):
+            raise ValueError(f"bias must be true, false or 'untied', not {self.bias!r}")
         if not (self.padding in ("valid", "same") or (isinstance(self.padding, int) and self.padding >= 0)):
             raise ValueError(f"padding must be 'valid', 'same' or a number of pixels from 0 on, not {self.padding!r}")
         self.W: Array
@@ -210,7 +213,8 @@ class Conv2D(Layer):
 
     def parameter_shapes(self) -> dict[str, Shape]:
         W = (self.kernel, self.kernel, self.inputs, self.channels)
-        return {"W": W, "b": (self.channels,)} if self.bias else {"W": W}
+        b = self.output_shape if self.bias == "untied" else (self.channels,)
+        return {"W": W, "b": b} if self.bias else {"W": W}
 
     def initialise(self, rng: np.random.Generator) -> None:
         self.W[...] = rng.normal(0.0, math.sqrt(2.0 / (self.kernel**2 * self.inputs)), self.W.shape)

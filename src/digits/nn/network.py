@@ -101,13 +101,13 @@ class Network:
             yield f"{number}.{name}", getattr(layer, name)
 
     def decayed(self, start: int = 0, stop: int | None = None) -> list[slice]:
-        """Where in `params[start:stop]` weight decay applies: the matrices, and neither biases nor norms."""
+        """Where in `params[start:stop]` weight decay applies: weights, and neither biases nor norms."""
         stop = self.count if stop is None else stop
         at, slices = 0, []
-        for *_, shape in self._parameters():
+        for _, _, name, shape in self._parameters():
             end = at + math.prod(shape)
             first, last = max(at, start), min(end, stop)
-            if len(shape) > 1 and first < last:
+            if name == "W" and first < last:
                 slices.append(slice(first - start, last - start))
             at = end
         return slices
