@@ -125,7 +125,10 @@ class Correlation:
     def backward(
         self, rows: Array, W: Array, dy: Array, dW: Array, db: Array | None = None, dx: Array | None = None
     ) -> None:
-        """dW (k, k, C, M), and db and dx (H, C, Wd, N) if they are wanted, from dy (Ho, M, Wo, N) and `rows`."""
+        """dW (k, k, C, M), and db and dx (H, C, Wd, N) if they are wanted, from dy (Ho, M, Wo, N) and `rows`.
+
+        db is (M,) or (Ho, Wo, M), as b is.
+        """
         g, columns = self.geometry, self._columns
         before = self._taps - 1  # rows of dy, before its own, that a row of dx meets
         dproducts = columns.dproducts_of(dy)

@@ -1,7 +1,7 @@
 """Optimizers, gradient clipping and learning-rate schedules.
 
 An optimizer's `update` is elementwise over flat vectors, so that it may be called on slices of them, from any worker
-and in any order, with the same result. Weight decay is for the slices `decayed` of what it is given: matrices, and
+and in any order, with the same result. Weight decay is for the slices `decayed` of what it is given: weights, and
 neither biases nor norms.
 """
 
