@@ -47,7 +47,7 @@ class Case:
         """The layers with random parameters, biases too, and all of them with a gradient for their input."""
         network = Network(copy.deepcopy(self.layers), self.shape, dtype)
         network.params[...] = np.random.default_rng(1).normal(size=network.count)
-        for layer in network.layers:
+        for layer in network.order:
             layer.input_gradient = True
         return network
 
@@ -83,6 +83,12 @@ CASES = {
     "convolution of the whole image": Case((Conv2D(6, 4),), (4, 4, 8)),
     "batch norm": Case((BatchNorm(),), (4, 3, 2)),
     "batch norm on vectors": Case((BatchNorm(epsilon=0.1),), (6,)),
+    "batch norm before a convolution": Case((BatchNorm(), Conv2D(4)), (6, 7, 8)),
+    "batch norm before a convolution without biases": Case((BatchNorm(), Conv2D(4, 2, 2, bias=False)), (6, 7, 2)),
+    "batch norm before a padded convolution": Case((ReLU(), BatchNorm(), Conv2D(4, 5, 2, "same")), (9, 12, 8)),
+    "batch norm before a padded one without biases": Case((BatchNorm(), Conv2D(3, 4, 1, 3, False)), (3, 2, 2)),
+    "batch norm before a bias a place": Case((BatchNorm(), Conv2D(4, 3, bias="untied")), (5, 6, 2)),
+    "two batch norms before a convolution": Case((BatchNorm(), BatchNorm(), Conv2D(4, padding=1)), (4, 5, 2)),
     "max pooling": Case((MaxPool2D(),), (4, 6, 2)),
     "max pooling that leaves pixels out": Case((MaxPool2D(3),), (7, 8, 2)),
     "max pooling by 1": Case((MaxPool2D(1),), (2, 3, 2)),

@@ -59,6 +59,31 @@ class Geometry:
         before, behind = (self.top, self.left), (bottom - self.top - self.height, right - self.left - self.width)
         return max(*before, *behind) > 0
 
+    @functools.cached_property
+    def _met(self) -> tuple[Array, Array]:
+        """1 where a row of the result has a row of the kernel on the image, else 0, (H', k); (W', k) for columns."""
+
+        def met(size: int, padding: int, out: int) -> Array:
+            places = self.stride * np.arange(out)[:, np.newaxis] + np.arange(self.kernel) - padding
+            on_image: Array = (places >= 0) & (places < size)
+            return on_image.astype(np.float64)
+
+        return met(self.height, self.top, self.out_height), met(self.width, self.left, self.out_width)
+
+    def of_ones(self, weights: Array) -> Array:
+        """What weights (k, k, M) make of an image of ones in a single channel: (H', W', M)."""
+        rows, columns = self._met
+        across = rows @ weights.reshape(self.kernel, -1)
+        y: Array = columns @ across.reshape(self.out_height, *weights.shape[1:])
+        return y
+
+    def of_ones_back(self, dy: Array) -> Array:
+        """The transpose: (k, k, M) from (H', W', M)."""
+        rows, columns = self._met
+        across = columns.T @ dy
+        weights: Array = (rows.T @ across.reshape(self.out_height, -1)).reshape(self.kernel, *across.shape[1:])
+        return weights
+
 
 class Correlation:
     """The correlation of one geometry, forward and backward, on arrays in (H, C, W, N) memory order."""

@@ -97,7 +97,7 @@ def norm_before(piece: Piece, norm: Piece) -> None:
     if isinstance(piece.layer, Conv2D) and piece.geometry:
         if piece.geometry.padded:
             piece.layer = replace(piece.layer, bias="untied")
-            arrays["b"] = b + of_constant_image(piece.layer, piece.geometry, W, c)
+            arrays["b"] = b + piece.geometry.of_ones(c @ W)
         else:
             b += c @ W.sum(axis=(0, 1))
         W *= a[:, np.newaxis]
@@ -105,14 +105,6 @@ def norm_before(piece: Piece, norm: Piece) -> None:
         pixels = W.shape[1] // len(a)
         b += W @ np.tile(c, pixels)
         W *= np.tile(a, pixels)
-
-
-def of_constant_image(layer: Conv2D, g: Geometry, W: Array, c: Array) -> Array:
-    """What the layer makes of an image whose pixels are all c, without its biases: (H', W', M)."""
-    network = Network([replace(layer, bias=False)], (g.height, g.width, g.channels), W.dtype)
-    network.params[...] = W.ravel()
-    made: Array = network.forward(np.tile(c, (1, g.height, g.width, 1)))[0]
-    return made
 
 
 def slope_and_intercept(norm: Piece) -> tuple[Array, Array]:

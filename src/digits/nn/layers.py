@@ -222,18 +222,25 @@ class Conv2D(Layer):
             self.b[...] = 0.0
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+        return self.correlated(x, self.W, self.b if self.bias else None, rng)
+
+    def backward(self, dy: Array) -> Array:
+        return self.correlated_back(dy, self.W, self.dW, self.db if self.bias else None, self.input_gradient)
+
+    def correlated(self, x: Array, W: Array, b: Array | None, rng: np.random.Generator | None) -> Array:
+        """y with these weights and biases, whatever the layer's own are."""
         g = self.geometry
         self.rows = self._correlation.rows(self.scratch if rng else thread_scratch, len(x), x.dtype)
         y = self.scratch("y", (g.out_height, g.out_channels, g.out_width, len(x)), x.dtype)
-        self._correlation.forward(laid_out(x), self.W, y, self.rows, self.b if self.bias else None)
+        self._correlation.forward(laid_out(x), W, y, self.rows, b)
         return handed_on(y, 4)
 
-    def backward(self, dy: Array) -> Array:
-        g, bias = self.geometry, self.db if self.bias else None
-        dx = None
-        if self.input_gradient:
+    def correlated_back(self, dy: Array, W: Array, dW: Array, db: Array | None, input_gradient: bool) -> Array:
+        """dx, if it is wanted, for the weights of the last `correlated`; dW and, if there is one, db are filled in."""
+        g, dx = self.geometry, None
+        if input_gradient:
             dx = self.scratch("dx", (g.height, g.channels, g.width, len(dy)), dy.dtype)
-        self._correlation.backward(self.rows, self.W, laid_out(dy), self.dW, bias, dx)
+        self._correlation.backward(self.rows, W, laid_out(dy), dW, db, dx)
         return dy if dx is None else handed_on(dx, 4)
 
     def _padded(self, size: int) -> tuple[int, int]:
@@ -292,7 +299,29 @@ class BatchNorm(Layer):
         self.beta[...] = self.mean[...] = 0.0
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
-        self.x = rows = laid_out(x)
+        rows = laid_out(x)
+        a, c = self.slopes(rows, rng)
+        slope, intercept = as_row("a", a, rows), as_row("c", c, rows)
+        y = self.scratch("y", rows.shape, x.dtype)
+        for row, out in zip(rows, y, strict=True):
+            np.multiply(row, slope, out=out)
+            out += intercept
+        return handed_on(y, x.ndim)
+
+    def backward(self, dy: Array) -> Array:
+        drows = laid_out(dy)
+        a, b, c = self.slopes_back(*channel_sums(drows, self.x))
+        slope, x_slope, intercept = (as_row(key, of, drows) for key, of in (("a", a), ("b", b), ("c", c)))
+        part = thread_scratch("part", drows.shape[1:], dy.dtype)
+        for x, drow in zip(self.x, drows, strict=True):
+            drow *= slope
+            drow += np.multiply(x, x_slope, out=part)
+            drow += intercept
+        return handed_on(drows, dy.ndim)
+
+    def slopes(self, rows: Array, rng: np.random.Generator | None) -> tuple[Array, Array]:
+        """a and c of y = a x + c, (C,) each, for x as `laid_out` has it."""
+        self.x = rows
         if rng is None:
             self.mu, variance = self.mean, self.variance
         else:
@@ -302,37 +331,73 @@ class BatchNorm(Layer):
             square = np.maximum(squares / n - mean * mean, 0)
             self.batch_mean[...] = mean
             self.batch_variance[...] = square * (n / max(n - 1, 1))  # of all images, as a sample tells it
-            self.mu, variance = mean.astype(x.dtype), square.astype(x.dtype)
+            self.mu, variance = mean.astype(rows.dtype), square.astype(rows.dtype)
         self.sigma = np.sqrt(variance + self.epsilon)
-        a = self.gamma / self.sigma
-        slope, intercept = as_row("slope", a, rows), as_row("intercept", self.beta - self.mu * a, rows)
-        y = self.scratch("y", rows.shape, x.dtype)
-        for row, out in zip(rows, y, strict=True):
-            np.multiply(row, slope, out=out)
-            out += intercept
-        return handed_on(y, x.ndim)
+        a: Array = self.gamma / self.sigma
+        return a, self.beta - self.mu * a
+
+    def slopes_back(self, total: Array, products: Array) -> tuple[Array, Array, Array]:
+        """a, b and c of dx = a dy + b x + c, given Σ dy and Σ dy x, (C,) each; dγ and dβ are filled in."""
+        n = self.x.size // self.channels
+        self.dbeta[...] = total
+        self.dgamma[...] = (products - self.mu * total) / self.sigma
+        a: Array = self.gamma / self.sigma
+        b = -a * self.dgamma / self.sigma / n
+        return a, b, -a * self.dbeta / n - b * self.mu
+
+
+@dataclass
+class NormedConv2D(Layer):
+    """A batch norm and the convolution behind it, computed as one: y = V ⋆ x + B      V = a W,  B = b + W ⋆ c
+
+    a x + c is what the norm makes of x; W ⋆ c is the convolution of an image that is c everywhere. So the norm does
+    not pass over the images but for μ and σ. With dV = x ⋆ dy, which is V's gradient, and S, of a kernel's place the
+    sum of the dy whose kernel has it on the image, (k, k, M), dW = a dV + c S. The input gradient of V is a g, g being
+    the gradient at the norm's output; and all else that the norm needs, Σ g and Σ g x, are sums of W S and of W dV.
+    """
+
+    norm: BatchNorm
+    conv: Conv2D
+
+    def parts(self) -> Sequence[Layer]:
+        return (self.norm, self.conv)
+
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+        conv, g = self.conv, self.conv.geometry
+        self.a, self.c = self.norm.slopes(laid_out(x), rng)
+        self.V = conv.W * self.a[:, np.newaxis]
+        of_c = np.matmul(self.c, conv.W)
+        B = g.of_ones(of_c) if self._untied else of_c.sum(axis=(0, 1))
+        if conv.bias:
+            B += conv.b
+        return conv.correlated(x, self.V, B.astype(x.dtype), rng)
 
     def backward(self, dy: Array) -> Array:
-        drows = laid_out(dy)
-        n = drows.size // self.channels
-        dbeta, products = channel_sums(drows, self.x)
-        self.dbeta[...] = dbeta
-        self.dgamma[...] = (products - self.mu * dbeta) / self.sigma
-        # dx = a dy + b x + c
-        a = self.gamma / self.sigma
-        b = -a * self.dgamma / self.sigma / n
-        c = -a * self.dbeta / n - b * self.mu
-        slope, x_slope, intercept = (
-            as_row("slope", a, drows),
-            as_row("x slope", b, drows),
-            as_row("intercept", c, drows),
-        )
+        norm, conv, g = self.norm, self.conv, self.conv.geometry
+        dV = np.empty_like(self.V)
+        dB = np.empty((g.out_height, g.out_width, g.out_channels) if self._untied else g.out_channels, dy.dtype)
+        dx = conv.correlated_back(dy, self.V, dV, dB, self.input_gradient)
+        S = g.of_ones_back(dB) if self._untied else np.broadcast_to(dB, (g.kernel, g.kernel, g.out_channels))
+        conv.dW[...] = dV * self.a[:, np.newaxis] + self.c[:, np.newaxis] * S[:, :, np.newaxis]
+        if conv.bias:
+            conv.db[...] = dB.sum(axis=(0, 1)) if self._untied and conv.bias is True else dB
+        total = np.matmul(conv.W, S[..., np.newaxis])[..., 0].sum(axis=(0, 1), dtype=np.float64)
+        products = np.vecdot(conv.W, dV).sum(axis=(0, 1), dtype=np.float64)
+        _, b, c = norm.slopes_back(total, products)
+        if not self.input_gradient:
+            return dx
+        drows = laid_out(dx)
+        slope, intercept = as_row("b", b, drows), as_row("c", c, drows)
         part = thread_scratch("part", drows.shape[1:], dy.dtype)
-        for x, drow in zip(self.x, drows, strict=True):
-            drow *= slope
-            drow += np.multiply(x, x_slope, out=part)
+        for x, drow in zip(norm.x, drows, strict=True):
+            drow += np.multiply(x, slope, out=part)
             drow += intercept
-        return handed_on(drows, dy.ndim)
+        return dx
+
+    @property
+    def _untied(self) -> bool:
+        """B is one a place, not one a channel."""
+        return self.conv.geometry.padded or self.conv.bias == "untied"
 
 
 @dataclass
@@ -656,11 +721,19 @@ def built(layers: Sequence[Layer], shape: Shape) -> Shape:
 
 
 def in_order(layers: Sequence[Layer]) -> list[Layer]:
-    """The layers in the order to compute them in: a ReLU behind a max pooling, the same there on fewer numbers."""
-    order = list(layers)
-    for at in range(len(order) - 1):
-        if isinstance(order[at], ReLU) and isinstance(order[at + 1], MaxPool2D):
-            order[at : at + 2] = order[at + 1], order[at]
+    """The layers in the order to compute them in.
+
+    A ReLU goes behind a max pooling, the same there on fewer numbers, a batch norm into the convolution behind it.
+    """
+    order: list[Layer] = []
+    for layer in layers:
+        before = order[-1] if order else None
+        if isinstance(before, ReLU) and isinstance(layer, MaxPool2D):
+            order[-1:] = layer, before
+        elif isinstance(before, BatchNorm) and isinstance(layer, Conv2D):
+            order[-1] = NormedConv2D(before, layer)
+        else:
+            order.append(layer)
     return order
 
 

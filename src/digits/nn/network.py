@@ -164,7 +164,7 @@ class Network:
             or [self.statistics]
         )
         first = next(
-            (layer for layer in self.layers if any(leaf.parameter_shapes() for _, leaf in leaves([layer]))), None
+            (layer for layer in self.order if any(leaf.parameter_shapes() for _, leaf in leaves([layer]))), None
         )
         if first:
             first.input_gradient = False
