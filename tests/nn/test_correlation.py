@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digits.nn import Array, Conv2D, Network
+from digits.nn import Array, Conv2D, Network, correlation
 from digits.nn.correlation import POINTS, ToomCook, pieces, strided_toom_cook, sum_of_products, toom_cook
 
 
@@ -61,9 +61,16 @@ def convolutions(draw: st.DrawFn) -> tuple[Conv2D, tuple[int, int, int, int]]:
 
 
 @settings(deadline=None, max_examples=150)
-@given(convolutions(), st.integers(0, 2**32 - 1))
-def test_a_convolution_is_its_six_loops(case: tuple[Conv2D, tuple[int, int, int, int]], seed: int) -> None:
-    layer, shape = case
+@given(convolutions(), st.booleans(), st.integers(0, 2**32 - 1))
+def test_a_convolution_is_its_six_loops(
+    case: tuple[Conv2D, tuple[int, int, int, int]], small_products: bool, seed: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(correlation, "SMALL_PRODUCTS", small_products)  # whatever the processor at hand
+        check_against_loops(*case, seed)
+
+
+def check_against_loops(layer: Conv2D, shape: tuple[int, int, int, int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     network = Network([layer], shape[1:], np.float64)
     network.params[...] = rng.normal(size=network.count)
@@ -139,7 +146,11 @@ def test_what_makes_too_large_a_product_is_cut_into_equal_pieces_that_are_not_sh
 @pytest.mark.parametrize(
     "shape", [(2, 3, 96, 64, 32), (1, 2, 288, 128, 96), (1, 2, 24, 1792, 64), (3, 1, 100, 61, 500)]
 )
-def test_products_are_summed_over_rows_however_they_are_cut(shape: tuple[int, int, int, int, int]) -> None:
+@pytest.mark.parametrize("small_products", [False, True])
+def test_products_are_summed_over_rows_however_they_are_cut(
+    shape: tuple[int, int, int, int, int], small_products: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correlation, "SMALL_PRODUCTS", small_products)
     products, rows, depth, length, channels = shape
     rng = np.random.default_rng(0)
     left, right = rng.normal(size=(products, rows, depth, length)), rng.normal(size=(products, rows, length, channels))

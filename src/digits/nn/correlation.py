@@ -30,7 +30,8 @@ from digits.nn.scratch import Array, Shape, thread_scratch
 
 BLOCK_BYTES = 9 << 19  # of spread rows and products at a time: few enough for the caches, many for the overlap
 BACKWARD_BYTES = 5 << 19  # likewise: each of them is used twice there
-SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS multiplies without repacking
+SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS multiplies without repacking, if it has AVX-512 for it
+SMALL_PRODUCTS = not {"AVX512F", "X86_V4"}.isdisjoint(np.show_config(mode="dicts")["SIMD Extensions"]["found"])
 STRIP = 32  # images, or whatever a product is cut along, at least in such a one
 TURNED_DEPTH = 24  # rows of a matrix from which on transposing what it is multiplied with pays
 PLAIN_CHANNELS = 8  # below which spreading costs more than it saves
@@ -506,8 +507,10 @@ def by_column(rows: Array) -> Array:
 def sum_of_products(left: Array, right: Array) -> Array:
     """The sum over the rows of left (products, rows, D, K) times right (products, rows, K, M), (products, D, M)."""
     (products, rows, D, K), M = left.shape, right.shape[3]
-    width = K // pieces(K, SMALL_PRODUCT // (M * min(D, STRIP)))
-    height = D // pieces(D, SMALL_PRODUCT // (M * width))
+    width, height = K, D
+    if SMALL_PRODUCTS:
+        width = K // pieces(K, SMALL_PRODUCT // (M * min(D, STRIP)))
+        height = D // pieces(D, SMALL_PRODUCT // (M * width))
     shape = (products, rows, K // width, D // height)
     parts = thread_scratch("parts", (*shape, height, M), left.dtype)
     lefts = left.reshape(products, rows, D // height, height, K // width, width).transpose(0, 1, 4, 2, 3, 5)
@@ -530,9 +533,17 @@ def transposed(weights: Array) -> Array:
 
 def multiply(matrices: Array, rows: Array, out: Array) -> None:
     """Matrices (products, M, K) times rows (products, rows, K, tiles, N) into out (products, rows, M, tiles, N)."""
+    if not SMALL_PRODUCTS and in_one(rows) and in_one(out):
+        np.matmul(matrices[:, np.newaxis], merged(rows), out=merged(out))
+        return
     images = rows.shape[4]
     width = images // pieces(images, SMALL_PRODUCT // (matrices.shape[1] * matrices.shape[2]))
     np.matmul(matrices[:, np.newaxis, np.newaxis, np.newaxis], strips(rows, width), out=strips(out, width))
+
+
+def in_one(rows: Array) -> bool:
+    """The last two axes of rows lie in memory as one."""
+    return bool(rows.strides[3] == rows.shape[4] * rows.strides[4])
 
 
 def strips(x: Array, width: int) -> Array:
