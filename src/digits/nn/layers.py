@@ -12,7 +12,7 @@ pixel goes a row of pixels (C, W, N) at a time, all its operations on one row be
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -300,7 +300,7 @@ class BatchNorm(Layer):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         rows = laid_out(x)
-        a, c = self.slopes(rows, rng)
+        a, c = self.slopes(rows, rows, rng)
         slope, intercept = as_row("a", a, rows), as_row("c", c, rows)
         y = self.scratch("y", rows.shape, x.dtype)
         for row, out in zip(rows, y, strict=True):
@@ -310,7 +310,7 @@ class BatchNorm(Layer):
 
     def backward(self, dy: Array) -> Array:
         drows = laid_out(dy)
-        a, b, c = self.slopes_back(*channel_sums(drows, self.x))
+        a, b, c = self.slopes_back(*channel_sums(zip(drows, self.x, strict=True)))
         slope, x_slope, intercept = (as_row(key, of, drows) for key, of in (("a", a), ("b", b), ("c", c)))
         part = thread_scratch("part", drows.shape[1:], dy.dtype)
         for x, drow in zip(self.x, drows, strict=True):
@@ -319,19 +319,21 @@ class BatchNorm(Layer):
             drow += intercept
         return handed_on(drows, dy.ndim)
 
-    def slopes(self, rows: Array, rng: np.random.Generator | None) -> tuple[Array, Array]:
-        """a and c of y = a x + c, (C,) each, for x as `laid_out` has it."""
-        self.x = rows
+    def slopes(self, x: Array, rows: Iterable[Array], rng: np.random.Generator | None) -> tuple[Array, Array]:
+        """a and c of y = a x + c, (C,) each, for x as `laid_out` has it; its rows may be in the making."""
+        self.x = x
         if rng is None:
+            for _ in rows:
+                pass
             self.mu, variance = self.mean, self.variance
         else:
-            n = rows.size // self.channels
-            total, squares = channel_sums(rows, rows)
+            total, squares = channel_sums((row, row) for row in rows)
+            n = x.size // self.channels
             mean = total / n
             square = np.maximum(squares / n - mean * mean, 0)
             self.batch_mean[...] = mean
             self.batch_variance[...] = square * (n / max(n - 1, 1))  # of all images, as a sample tells it
-            self.mu, variance = mean.astype(rows.dtype), square.astype(rows.dtype)
+            self.mu, variance = mean.astype(x.dtype), square.astype(x.dtype)
         self.sigma = np.sqrt(variance + self.epsilon)
         a: Array = self.gamma / self.sigma
         return a, self.beta - self.mu * a
@@ -347,6 +349,46 @@ class BatchNorm(Layer):
 
 
 @dataclass
+class ReLU(Layer):
+    """y = max(x, 0),  dx = dy where x > 0, else 0"""
+
+    name = "relu"
+
+    @property
+    def spares(self) -> bool:
+        return False
+
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+        rows = laid_out(x)
+        y = self.place_of(rows)
+        for _ in self.made(rows, y):
+            pass
+        return handed_on(y, x.ndim)
+
+    def backward(self, dy: Array) -> Array:
+        drows = laid_out(dy)
+        alive = thread_scratch("alive", drows.shape[1:], bool)
+        for row, drow in zip(self.y, drows, strict=True):
+            self.row_back(row, drow, alive)
+        return handed_on(drows, dy.ndim)
+
+    def place_of(self, x: Array) -> Array:
+        """Where y goes, x being as `laid_out` has it."""
+        self.y = x if self.in_place else self.scratch("y", x.shape, x.dtype)
+        return self.y
+
+    def made(self, x: Array, y: Array) -> Iterator[Array]:
+        """The rows of y, each when it is made."""
+        zeros = as_row("zeros", np.zeros(1, x.dtype), x)
+        for row, out in zip(x, y, strict=True):
+            yield np.maximum(row, zeros, out=out)
+
+    def row_back(self, row: Array, drow: Array, alive: Array) -> None:
+        """The gradient of a row of x, in place of that of the row of y; `alive` is overwritten."""
+        drow *= np.greater(row, 0, out=alive)
+
+
+@dataclass
 class NormedConv2D(Layer):
     """A batch norm and the convolution behind it, computed as one: y = V ⋆ x + B      V = a W,  B = b + W ⋆ c
 
@@ -354,23 +396,28 @@ class NormedConv2D(Layer):
     not pass over the images but for μ and σ. With dV = x ⋆ dy, which is V's gradient, and S, of a kernel's place the
     sum of the dy whose kernel has it on the image, (k, k, M), dW = a dV + c S. The input gradient of V is a g, g being
     the gradient at the norm's output; and all else that the norm needs, Σ g and Σ g x, are sums of W S and of W dV.
+    A ReLU before the norm is computed here too, while a row of pixels is in the cache.
     """
 
+    relu: ReLU | None  # before the norm
     norm: BatchNorm
     conv: Conv2D
 
     def parts(self) -> Sequence[Layer]:
-        return (self.norm, self.conv)
+        return (*([self.relu] if self.relu else []), self.norm, self.conv)
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         conv, g = self.conv, self.conv.geometry
-        self.a, self.c = self.norm.slopes(laid_out(x), rng)
+        before = rows = laid_out(x)
+        if self.relu:
+            rows = self.relu.place_of(before)
+        self.a, self.c = self.norm.slopes(rows, self.relu.made(before, rows) if self.relu else rows, rng)
         self.V = conv.W * self.a[:, np.newaxis]
         of_c = np.matmul(self.c, conv.W)
         B = g.of_ones(of_c) if self._untied else of_c.sum(axis=(0, 1))
         if conv.bias:
             B += conv.b
-        return conv.correlated(x, self.V, B.astype(x.dtype), rng)
+        return conv.correlated(handed_on(rows, 4), self.V, B.astype(x.dtype), rng)
 
     def backward(self, dy: Array) -> Array:
         norm, conv, g = self.norm, self.conv, self.conv.geometry
@@ -389,41 +436,18 @@ class NormedConv2D(Layer):
         drows = laid_out(dx)
         slope, intercept = as_row("b", b, drows), as_row("c", c, drows)
         part = thread_scratch("part", drows.shape[1:], dy.dtype)
+        alive = thread_scratch("alive", drows.shape[1:], bool)
         for x, drow in zip(norm.x, drows, strict=True):
             drow += np.multiply(x, slope, out=part)
             drow += intercept
+            if self.relu:
+                self.relu.row_back(x, drow, alive)
         return dx
 
     @property
     def _untied(self) -> bool:
         """B is one a place, not one a channel."""
         return self.conv.geometry.padded or self.conv.bias == "untied"
-
-
-@dataclass
-class ReLU(Layer):
-    """y = max(x, 0),  dx = dy where x > 0, else 0"""
-
-    name = "relu"
-
-    @property
-    def spares(self) -> bool:
-        return False
-
-    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
-        rows = laid_out(x)
-        self.y = rows if self.in_place else self.scratch("y", rows.shape, x.dtype)
-        zeros = as_row("zeros", np.zeros(1, x.dtype), rows)
-        for row, out in zip(rows, self.y, strict=True):
-            np.maximum(row, zeros, out=out)
-        return handed_on(self.y, x.ndim)
-
-    def backward(self, dy: Array) -> Array:
-        drows = laid_out(dy)
-        alive = thread_scratch("alive", drows.shape[1:], bool)
-        for row, drow in zip(self.y, drows, strict=True):
-            drow *= np.greater(row, 0, out=alive)
-        return handed_on(drows, dy.ndim)
 
 
 @dataclass
@@ -715,25 +739,31 @@ def built(layers: Sequence[Layer], shape: Shape) -> Shape:
         except ValueError as error:
             raise ValueError(f"layer {number} ({layer.name}): {error}") from None
     spared = False
-    for layer in in_order(layers):
+    for layer in reordered(layers):
         layer.in_place, spared = spared, layer.spares
     return shape
 
 
 def in_order(layers: Sequence[Layer]) -> list[Layer]:
-    """The layers in the order to compute them in.
-
-    A ReLU goes behind a max pooling, the same there on fewer numbers, a batch norm into the convolution behind it.
-    """
+    """The layers as they are computed: reordered, and a batch norm as one with the convolution behind it."""
     order: list[Layer] = []
-    for layer in layers:
-        before = order[-1] if order else None
-        if isinstance(before, ReLU) and isinstance(layer, MaxPool2D):
-            order[-1:] = layer, before
-        elif isinstance(before, BatchNorm) and isinstance(layer, Conv2D):
-            order[-1] = NormedConv2D(before, layer)
-        else:
-            order.append(layer)
+    for layer in reordered(layers):
+        match [*order[-2:], layer]:
+            case [ReLU() as relu, BatchNorm() as norm, Conv2D() as conv]:
+                order[-2:] = [NormedConv2D(relu, norm, conv)]
+            case [*_, BatchNorm() as norm, Conv2D() as conv]:
+                order[-1:] = [NormedConv2D(None, norm, conv)]
+            case _:
+                order.append(layer)
+    return order
+
+
+def reordered(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers with a ReLU behind the max pooling that follows it, the same there on fewer numbers."""
+    order = list(layers)
+    for at in range(len(order) - 1):
+        if isinstance(order[at], ReLU) and isinstance(order[at + 1], MaxPool2D):
+            order[at : at + 2] = order[at + 1], order[at]
     return order
 
 
@@ -797,12 +827,16 @@ def as_row(key: str, channels: Array, rows: Array) -> Array:
     return row
 
 
-def channel_sums(rows: Array, others: Array) -> tuple[Array, Array]:
-    """The sums over all but C of (H, C, W, N), and of its products with another such array: float64 (C,) each."""
-    ones = np.ones(rows.shape[2] * rows.shape[3], rows.dtype)
-    totals, products = np.empty((2, *rows.shape[:2]), rows.dtype)
-    for row, other, total, product in zip(rows, others, totals, products, strict=True):
+def channel_sums(rows: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """The sums of (H, C, W, N) over all but C, and of its products with another such array: float64 (C,) each.
+
+    The two come in pairs of their rows.
+    """
+    sums: list[tuple[Array, Array]] = []
+    for row, other in rows:
         flat = row.reshape(len(row), -1)
-        np.matmul(flat, ones, out=total)
-        np.vecdot(flat, other.reshape(flat.shape), out=product)
-    return totals.sum(axis=0, dtype=np.float64), products.sum(axis=0, dtype=np.float64)
+        if not sums:
+            ones = np.ones(flat.shape[1], row.dtype)
+        sums.append((np.matmul(flat, ones), np.vecdot(flat, other.reshape(flat.shape))))
+    total, product = np.array(sums, np.float64).sum(axis=0)
+    return total, product
