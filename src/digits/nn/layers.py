@@ -412,7 +412,7 @@ class NormedConv2D(Layer):
         if self.relu:
             rows = self.relu.place_of(before)
         self.a, self.c = self.norm.slopes(rows, self.relu.made(before, rows) if self.relu else rows, rng)
-        self.V = conv.W * self.a[:, np.newaxis]
+        self.V = np.multiply(conv.W, self.a[:, np.newaxis], out=self.scratch.like("V", conv.W))
         of_c = np.matmul(self.c, conv.W)
         B = g.of_ones(of_c) if self._untied else of_c.sum(axis=(0, 1))
         if conv.bias:
@@ -421,11 +421,13 @@ class NormedConv2D(Layer):
 
     def backward(self, dy: Array) -> Array:
         norm, conv, g = self.norm, self.conv, self.conv.geometry
-        dV = np.empty_like(self.V)
+        dV, part = (thread_scratch(key, self.V.shape, self.V.dtype) for key in ("dV", "of c"))
         dB = np.empty((g.out_height, g.out_width, g.out_channels) if self._untied else g.out_channels, dy.dtype)
         dx = conv.correlated_back(dy, self.V, dV, dB, self.input_gradient)
-        S = g.of_ones_back(dB) if self._untied else np.broadcast_to(dB, (g.kernel, g.kernel, g.out_channels))
-        conv.dW[...] = dV * self.a[:, np.newaxis] + self.c[:, np.newaxis] * S[:, :, np.newaxis]
+        places = (g.kernel, g.kernel, g.out_channels)
+        S = g.of_ones_back(dB).astype(dy.dtype) if self._untied else np.broadcast_to(dB, places)
+        np.multiply(dV, self.a[:, np.newaxis], out=conv.dW)
+        conv.dW += np.multiply(self.c[:, np.newaxis], S[:, :, np.newaxis], out=part)
         if conv.bias:
             conv.db[...] = dB.sum(axis=(0, 1)) if self._untied and conv.bias is True else dB
         total = np.matmul(conv.W, S[..., np.newaxis])[..., 0].sum(axis=(0, 1), dtype=np.float64)
