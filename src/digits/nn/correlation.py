@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from digits.nn.scratch import Array, Shape, thread_scratch
+from digits.nn.scratch import Array, Shape, thread_scratch, thread_zeros
 
 BLOCK_BYTES = 9 << 19  # of spread rows and products at a time: few enough for the caches, many for the overlap
 BACKWARD_BYTES = 5 << 19  # likewise: each of them is used twice there
@@ -401,11 +401,9 @@ class ToomCook(Columns):
             )
 
     def drows_of(self, rows: int, dx: Array) -> Array:
-        # A tile's products side by side, and tiles of zeros at both ends: see `spread_back`.
+        # A tile's products side by side, and tiles that stay zeros at both ends: see `spread_back`.
         shape = (rows, self.depth, self.tiles + 2 * self.reach, self.products, dx.shape[3])
-        drows = thread_scratch("drows", shape, dx.dtype)
-        drows[:, :, : self.reach] = drows[:, :, self.reach + self.tiles :] = 0
-        return drows
+        return thread_zeros(f"drows {self.reach}", shape, dx.dtype)
 
     def inner(self, drows: Array) -> Array:
         return drows[:, :, self.reach : self.reach + self.tiles].transpose(3, 0, 1, 2, 4)

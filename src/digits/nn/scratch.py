@@ -26,6 +26,14 @@ class Scratch:
             kept = self._kept[key, dtype] = np.empty(size, dtype)
         return kept[:size].reshape(shape)
 
+    def zeros(self, key: str, shape: Shape, dtype: Any) -> Array:
+        """Zeros, but for what was written where this key had these axes, whatever the length of the first."""
+        key, size, dtype = f"{key} {shape[1:]}", math.prod(shape), np.dtype(dtype)
+        kept = self._kept.get((key, dtype))
+        if kept is None or kept.size < size:
+            kept = self._kept[key, dtype] = np.zeros(size, dtype)
+        return kept[:size].reshape(shape)
+
     def like(self, key: str, x: Array, dtype: Any = None) -> Array:
         """An array of x's shape whose axes lie in memory in the order of x's."""
         order = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
@@ -38,10 +46,19 @@ _of_thread = threading.local()
 
 def thread_scratch(key: str, shape: Shape, dtype: Any) -> Array:
     """An array of this thread's own, shared by whatever runs in it: one that stays in its core's cache."""
+    return _scratch()(key, shape, dtype)
+
+
+def thread_zeros(key: str, shape: Shape, dtype: Any) -> Array:
+    """The same of zeros, as `Scratch.zeros` has them."""
+    return _scratch().zeros(key, shape, dtype)
+
+
+def _scratch() -> Scratch:
     kept: Scratch | None = getattr(_of_thread, "kept", None)
     if kept is None:
         kept = _of_thread.kept = Scratch()
-    return kept(key, shape, dtype)
+    return kept
 
 
 def shared_zeros(shape: Shape, dtype: Any) -> Array:
