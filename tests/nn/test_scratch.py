@@ -1,0 +1,27 @@
+"""Arrays that are handed out again."""
+
+import numpy as np
+
+from digits.nn.scratch import Scratch
+
+
+def test_zeros_keep_what_was_written_and_are_zeros_elsewhere() -> None:
+    scratch = Scratch()
+    scratch.zeros("x", (4, 3), np.float32)[1:, 0] = 7
+    np.testing.assert_array_equal(scratch.zeros("x", (2, 3), np.float32), [[0, 0, 0], [7, 0, 0]])
+
+
+def test_zeros_of_other_axes_another_type_or_more_of_them_are_zeros_anew() -> None:
+    scratch = Scratch()
+    scratch.zeros("x", (4, 3), np.float32)[...] = 7
+    assert not scratch.zeros("x", (3, 4), np.float32).any()
+    assert not scratch.zeros("x", (4, 3), np.float64).any()
+    assert not scratch.zeros("x", (5, 3), np.float32).any()
+
+
+def test_what_is_asked_for_by_the_same_name_is_the_same_memory() -> None:
+    scratch = Scratch()
+    x = scratch("x", (4, 3), np.float32)
+    assert np.shares_memory(x, scratch("x", (2, 6), np.float32))
+    assert not np.shares_memory(x, scratch("y", (4, 3), np.float32))
+    assert not np.shares_memory(x, scratch.zeros("x", (4, 3), np.float32))
