@@ -60,13 +60,15 @@ def convolutions(draw: st.DrawFn) -> tuple[Conv2D, tuple[int, int, int, int]]:
     return layer, (images, height, width, channels)
 
 
-@settings(deadline=None, max_examples=150)
-@given(convolutions(), st.booleans(), st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=250)
+@given(convolutions(), st.booleans(), st.booleans(), st.integers(0, 2**32 - 1))
 def test_a_convolution_is_its_six_loops(
-    case: tuple[Conv2D, tuple[int, int, int, int]], small_products: bool, seed: int
+    case: tuple[Conv2D, tuple[int, int, int, int]], small_products: bool, wide: bool, seed: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(correlation, "SMALL_PRODUCTS", small_products)  # whatever the processor at hand
+        patch.setattr(correlation, "GATHERED_CHANNELS", 1 if wide else 64)
+        patch.setattr(correlation, "BACKWARD_BYTES", 1 << (10 if wide else 30))  # several blocks, or one
         check_against_loops(*case, seed)
 
 

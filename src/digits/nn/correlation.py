@@ -34,6 +34,7 @@ SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS multiplies wit
 SMALL_PRODUCTS = not {"AVX512F", "X86_V4"}.isdisjoint(np.show_config(mode="dicts")["SIMD Extensions"]["found"])
 STRIP = 32  # images, or whatever a product is cut along, at least in such a one
 TURNED_DEPTH = 24  # rows of a matrix from which on transposing what it is multiplied with pays
+GATHERED_CHANNELS = 64  # from which on gathering rows for a single product over all of them pays, if it may be large
 PLAIN_CHANNELS = 8  # below which spreading costs more than it saves
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 2.5)  # small ones: rounding grows with their powers
 
@@ -101,6 +102,8 @@ class Correlation:
         self._forward_taps = [(max(-top, 0), min(g.height - top, g.kernel)) for top in tops]
         self._blank = [row for row, (low, high) in enumerate(self._forward_taps) if low >= high]
         self._turns = g.kernel * self._columns.depth >= TURNED_DEPTH
+        wide = g.stride == 1 and min(g.channels, g.out_channels) >= GATHERED_CHANNELS
+        self._gathers = wide and not SMALL_PRODUCTS
         self._backward_taps = [self._taps_of(phase) for phase in range(min(g.stride, g.kernel))]
         met = {
             g.stride * q + phase - g.top
@@ -182,6 +185,9 @@ class Correlation:
         """Add what the rows of dy from start to stop make of the gradient, (products, k, depth, M)."""
         g = self.geometry
         turned = by_column(merged(dproducts[:, start:stop])) if self._turns else None
+        if turned is not None and self._gathers:
+            self._gathered_gradient(rows[:, start : stop + g.kernel - 1], turned, start, stop, dweights)
+            return
         for first, last, low, high in runs(self._forward_taps, start, stop):
             met = merged(windows(rows[:, g.stride * first + low :], last - first, high - low, g.stride))
             if turned is None:
@@ -189,6 +195,20 @@ class Correlation:
             else:
                 total = sum_of_products(met, turned[:, first - start : last - start])
             dweights[:, low:high] += total.reshape(dweights[:, low:high].shape)
+
+    def _gathered_gradient(self, rows: Array, turned: Array, start: int, stop: int, dweights: Array) -> None:
+        """The same where the stride is 1, by one product for each row of the kernel over all rows of dy that it meets.
+
+        Given are only the spread rows that are met, and those of dy as `by_column` has them.
+        """
+        g = self.geometry
+        channels = by_channel(merged(rows))
+        for tap in range(g.kernel):
+            first, last = max(g.top - tap, start), min(g.top - tap + g.height, stop)
+            if first < last:
+                met = channels[:, :, first - start + tap : last - start + tap]
+                pixels = turned[:, first - start : last - start].reshape(len(turned), 1, -1, g.out_channels)
+                dweights[:, tap] += sum_of_products(met.reshape(len(met), 1, met.shape[1], -1), pixels)
 
     def _input_gradient(self, weights: list[Array], dproducts: Array, start: int, stop: int, dx: Array) -> None:
         """The rows of dx whose last row of dy is one from start to stop."""
@@ -499,6 +519,13 @@ def by_column(rows: Array) -> Array:
     """A copy of (products, rows, M, tiles · N) with each matrix transposed: OpenBLAS is twice as quick with it."""
     copy = thread_scratch("by column", (*rows.shape[:2], rows.shape[3], rows.shape[2]), rows.dtype)
     copy[...] = rows.swapaxes(2, 3)
+    return copy
+
+
+def by_channel(rows: Array) -> Array:
+    """A copy of (products, rows, depth, tiles · N) as (products, depth, rows, tiles · N)."""
+    copy = thread_scratch("by channel", (len(rows), rows.shape[2], rows.shape[1], rows.shape[3]), rows.dtype)
+    copy[...] = rows.swapaxes(1, 2)
     return copy
 
 
