@@ -318,9 +318,9 @@ def test_workers_that_predict_in_step_do_not_meet(monkeypatch: pytest.MonkeyPatc
     ("layers", "shape", "images"),
     [
         ([Flatten(), Dense(10)], (28, 28, 1), 512),
-        ([Flatten(), Dense(5000), ReLU(), Dense(10)], (28, 28, 1), 64),
-        ([Conv2D(8, padding="same"), MaxPool2D(), Flatten(), Dense(10)], (28, 28, 1), 64),
-        ([Residual([Conv2D(16, padding="same").spec()]), Flatten(), Dense(10)], (28, 28, 16), 32),
+        ([Flatten(), Dense(5000), ReLU(), Dense(10)], (28, 28, 1), 128),
+        ([Conv2D(8, padding="same"), MaxPool2D(), Flatten(), Dense(10)], (28, 28, 1), 128),
+        ([Residual([Conv2D(16, padding="same").spec()]), Flatten(), Dense(10)], (28, 28, 16), 64),
         ([Conv2D(99)], (100, 100, 1), 32),
     ],
 )

@@ -35,7 +35,7 @@ from digits.nn.scratch import Array, shared_zeros
 
 BLOCK_PARAMETERS = 1 << 15  # that are added up and updated at a time: 128 kB of each float32 vector
 PREDICTION_IMAGES = 32, 512  # that are predicted at a time, at least and at most
-PREDICTION_NUMBERS = 1 << 19  # that a layer makes of them, at most: larger buffers do not stay in cache
+PREDICTION_NUMBERS = 1 << 20  # that a layer makes of them, at most: larger buffers do not stay in cache
 STATISTICS_IMAGES = 128  # whose statistics are taken together, about a batch's
 NUMBERS = 5  # that a call of a team has at most
 IMPATIENT = 2000  # looks at a semaphore before sleeping on it: waking up takes longer than most waits
