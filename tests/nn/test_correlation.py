@@ -146,14 +146,14 @@ def test_what_makes_too_large_a_product_is_cut_into_equal_pieces_that_are_not_sh
 
 
 @pytest.mark.parametrize(
-    "shape", [(2, 3, 96, 64, 32), (1, 2, 288, 128, 96), (1, 2, 24, 1792, 64), (3, 1, 100, 61, 500)]
+    "shape", [(2, 3, 1, 96, 64, 32), (1, 2, 3, 288, 128, 96), (1, 2, 1, 24, 1792, 64), (3, 1, 2, 100, 61, 500)]
 )
 @pytest.mark.parametrize("small_products", [False, True])
-def test_products_are_summed_over_rows_however_they_are_cut(
-    shape: tuple[int, int, int, int, int], small_products: bool, monkeypatch: pytest.MonkeyPatch
+def test_products_are_summed_over_rows_and_tiles_however_they_are_cut(
+    shape: tuple[int, int, int, int, int, int], small_products: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(correlation, "SMALL_PRODUCTS", small_products)
-    products, rows, depth, length, channels = shape
+    *leading, depth, length, channels = shape
     rng = np.random.default_rng(0)
-    left, right = rng.normal(size=(products, rows, depth, length)), rng.normal(size=(products, rows, length, channels))
-    np.testing.assert_allclose(sum_of_products(left, right), np.einsum("prdk,prkm->pdm", left, right), atol=1e-11)
+    left, right = rng.normal(size=(*leading, depth, length)), rng.normal(size=(*leading, length, channels))
+    np.testing.assert_allclose(sum_of_products(left, right), np.einsum("prtdk,prtkm->pdm", left, right), atol=1e-11)

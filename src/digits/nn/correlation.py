@@ -115,9 +115,8 @@ class Correlation:
 
     def rows(self, scratch: Callable[[str, Shape, Any], Array], images: int, dtype: Any) -> Array:
         """An array for the spread rows of so many images: what `forward` leaves for `backward`."""
-        g, columns = self.geometry, self._columns
-        height = g.stride * (g.out_height - 1) + g.kernel
-        return scratch("rows", (columns.products, height, columns.depth, columns.tiles, images), dtype)
+        g = self.geometry
+        return self._columns.rows_of(scratch, g.stride * (g.out_height - 1) + g.kernel, images, dtype)
 
     def forward(self, x: Array, W: Array, y: Array, rows: Array, b: Array | None = None) -> None:
         """y (Ho, M, Wo, N) from x (H, C, Wd, N), W (k, k, C, M) and, if there are biases, b; `rows` as well.
@@ -184,31 +183,30 @@ class Correlation:
     def _weight_gradient(self, rows: Array, dproducts: Array, start: int, stop: int, dweights: Array) -> None:
         """Add what the rows of dy from start to stop make of the gradient, (products, k, depth, M)."""
         g = self.geometry
-        turned = by_column(merged(dproducts[:, start:stop])) if self._turns else None
-        if turned is not None and self._gathers:
-            self._gathered_gradient(rows[:, start : stop + g.kernel - 1], turned, start, stop, dweights)
-            return
+        pixels = matrices(dproducts[:, start:stop]).swapaxes(3, 4)
+        if self._turns:
+            pixels = copied("by column", pixels)
+            if self._gathers:
+                self._gathered_gradient(rows[:, start : stop + g.kernel - 1], pixels, start, stop, dweights)
+                return
         for first, last, low, high in runs(self._forward_taps, start, stop):
-            met = merged(windows(rows[:, g.stride * first + low :], last - first, high - low, g.stride))
-            if turned is None:
-                total = sum_of_products(met, merged(dproducts[:, first:last]).swapaxes(2, 3))
-            else:
-                total = sum_of_products(met, turned[:, first - start : last - start])
+            met = matrices(windows(rows[:, g.stride * first + low :], last - first, high - low, g.stride))
+            total = sum_of_products(met, pixels[:, first - start : last - start])
             dweights[:, low:high] += total.reshape(dweights[:, low:high].shape)
 
-    def _gathered_gradient(self, rows: Array, turned: Array, start: int, stop: int, dweights: Array) -> None:
+    def _gathered_gradient(self, rows: Array, pixels: Array, start: int, stop: int, dweights: Array) -> None:
         """The same where the stride is 1, by one product for each row of the kernel over all rows of dy that it meets.
 
-        Given are only the spread rows that are met, and those of dy as `by_column` has them.
+        Given are only the spread rows that are met, and of those of dy their pixels (products, rows, 1, tiles · N, M).
         """
         g = self.geometry
-        channels = by_channel(merged(rows))
+        channels = copied("by channel", merged(rows).swapaxes(1, 2))  # (products, depth, rows, tiles · N)
         for tap in range(g.kernel):
             first, last = max(g.top - tap, start), min(g.top - tap + g.height, stop)
             if first < last:
                 met = channels[:, :, first - start + tap : last - start + tap]
-                pixels = turned[:, first - start : last - start].reshape(len(turned), 1, -1, g.out_channels)
-                dweights[:, tap] += sum_of_products(met.reshape(len(met), 1, met.shape[1], -1), pixels)
+                theirs = pixels[:, first - start : last - start].reshape(len(pixels), 1, 1, -1, g.out_channels)
+                dweights[:, tap] += sum_of_products(met.reshape(len(met), 1, 1, met.shape[1], -1), theirs)
 
     def _input_gradient(self, weights: list[Array], dproducts: Array, start: int, stop: int, dx: Array) -> None:
         """The rows of dx whose last row of dy is one from start to stop."""
@@ -280,6 +278,10 @@ class Columns(ABC):
     @abstractmethod
     def weights_back(self, dweights: Array, dW: Array) -> None:
         """The gradient dW from that of the above as (products, k, depth, M)."""
+
+    def rows_of(self, scratch: Callable[[str, Shape, Any], Array], rows: int, images: int, dtype: Any) -> Array:
+        """Where so many spread rows go, (products, rows, depth, tiles, N)."""
+        return scratch("rows", (self.products, rows, self.depth, self.tiles, images), dtype)
 
     @abstractmethod
     def spread(self, x: Array, rows: Array) -> None:
@@ -420,6 +422,9 @@ class ToomCook(Columns):
                 self._matrix("BT", x, low, high), self._tiles(x, first, last, low, high), out=out[:, :, first:last]
             )
 
+    def rows_of(self, scratch: Callable[[str, Shape, Any], Array], rows: int, images: int, dtype: Any) -> Array:
+        return tiled(scratch, "rows", (self.products, rows, self.depth, self.tiles, images), dtype)
+
     def drows_of(self, rows: int, dx: Array) -> Array:
         # A tile's products side by side, and tiles that stay zeros at both ends: see `spread_back`.
         shape = (rows, self.depth, self.tiles + 2 * self.reach, self.products, dx.shape[3])
@@ -443,7 +448,8 @@ class ToomCook(Columns):
         return thread_scratch("products", (self.products, *y.shape[:2], self.tiles, y.shape[3]), y.dtype)
 
     def dproducts_of(self, dy: Array) -> Array:
-        return thread_scratch("dproducts", (self.products, *dy.shape[:2], self.tiles, dy.shape[3]), dy.dtype)
+        shape = (self.products, *dy.shape[:2], self.tiles, dy.shape[3])
+        return tiled(thread_scratch, "dproducts", shape, dy.dtype)
 
     def join(self, products: Array, y: Array) -> None:
         source = products.transpose(1, 2, 3, 0, 4)
@@ -515,32 +521,48 @@ def sums(rows: Array) -> Array:
     return total
 
 
-def by_column(rows: Array) -> Array:
-    """A copy of (products, rows, M, tiles · N) with each matrix transposed: OpenBLAS is twice as quick with it."""
-    copy = thread_scratch("by column", (*rows.shape[:2], rows.shape[3], rows.shape[2]), rows.dtype)
-    copy[...] = rows.swapaxes(2, 3)
-    return copy
+def tiled(scratch: Callable[[str, Shape, Any], Array], key: str, shape: Shape, dtype: Any) -> Array:
+    """An array (products, rows, depth, tiles, N); where products are to be small, those of a tile lie together.
+
+    What such a product reads is then one run of memory. With the other tiles in between, the first-level cache would
+    hold less of it, as the addresses are apart by a power of two.
+    """
+    if not SMALL_PRODUCTS:
+        return scratch(key, shape, dtype)
+    products, rows, depth, tiles, images = shape
+    return scratch(key, (products, tiles, rows, depth, images), dtype).transpose(0, 2, 3, 1, 4)
 
 
-def by_channel(rows: Array) -> Array:
-    """A copy of (products, rows, depth, tiles · N) as (products, depth, rows, tiles · N)."""
-    copy = thread_scratch("by channel", (len(rows), rows.shape[2], rows.shape[1], rows.shape[3]), rows.dtype)
-    copy[...] = rows.swapaxes(1, 2)
+def matrices(rows: Array) -> Array:
+    """A view of (products, rows, depth, tiles, N) as matrices (products, rows, tiles, depth, N).
+
+    Tiles that lie together are one: (products, rows, 1, depth, tiles · N).
+    """
+    return merged(rows)[:, :, np.newaxis] if in_one(rows) else rows.transpose(0, 1, 3, 2, 4)
+
+
+def copied(key: str, rows: Array) -> Array:
+    """A copy of a transposed view: with it OpenBLAS is twice as quick."""
+    copy = thread_scratch(key, rows.shape, rows.dtype)
+    copy[...] = rows
     return copy
 
 
 def sum_of_products(left: Array, right: Array) -> Array:
-    """The sum over the rows of left (products, rows, D, K) times right (products, rows, K, M), (products, D, M)."""
-    (products, rows, D, K), M = left.shape, right.shape[3]
+    """The sum of left (products, rows, tiles, D, K) times right (products, rows, tiles, K, M) over rows and tiles.
+
+    It is (products, D, M).
+    """
+    (products, rows, tiles, D, K), M = left.shape, right.shape[4]
     width, height = K, D
     if SMALL_PRODUCTS:
         width = K // pieces(K, SMALL_PRODUCT // (M * min(D, STRIP)))
         height = D // pieces(D, SMALL_PRODUCT // (M * width))
-    shape = (products, rows, K // width, D // height)
+    shape = (products, rows, tiles, K // width, D // height)
     parts = thread_scratch("parts", (*shape, height, M), left.dtype)
-    lefts = left.reshape(products, rows, D // height, height, K // width, width).transpose(0, 1, 4, 2, 3, 5)
-    rights = right.reshape(products, rows, K // width, 1, width, M)
-    total: Array = np.matmul(lefts, rights, out=parts).sum(axis=(1, 2))
+    lefts = left.reshape(products, rows, tiles, D // height, height, K // width, width).transpose(0, 1, 2, 5, 3, 4, 6)
+    rights = right.reshape(products, rows, tiles, K // width, 1, width, M)
+    total: Array = np.matmul(lefts, rights, out=parts).sum(axis=(1, 2, 3))
     return total.reshape(products, D, M)
 
 
