@@ -11,9 +11,9 @@ H. Along W a row is spread out once, in one of two ways:
   interpolation of a polynomial (Toom 1963, Cook 1966; in convolutional networks Winograd's, Lavin & Gray 2016, arXiv
   1509.09308): y = Aᵀ ((G w) * (Bᵀ x)). A stride of s makes it s such sums, over each s-th column.
 
-What remains are matrix products, (M, C·rows) by (C·rows, tiles·N), of a block of image rows at a time, whose buffers
-stay in the caches; the backward pass spreads the rows anew rather than keeping what is larger than the image. Each
-linear map of the forward pass has its transpose in the backward pass.
+What remains are matrix products, (M, C·rows) by (C·rows, N) of a tile or, without AVX-512, by (C·rows, tiles·N) of all
+tiles of a row. They are made of a block of image rows at a time, whose buffers stay in the caches; the spread rows are
+kept for the backward pass. Each linear map of the forward pass has its transpose in the backward pass.
 """
 
 import functools
@@ -542,7 +542,7 @@ def matrices(rows: Array) -> Array:
 
 
 def copied(key: str, rows: Array) -> Array:
-    """A copy of a transposed view: with it OpenBLAS is twice as quick."""
+    """A copy, in C order, of a view whose axes lie otherwise in memory: with it OpenBLAS is up to twice as quick."""
     copy = thread_scratch(key, rows.shape, rows.dtype)
     copy[...] = rows
     return copy
