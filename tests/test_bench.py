@@ -30,7 +30,7 @@ FAKE = """
         if job.network == "impossible":
             raise ValueError("not that one\\nand more")
         if job.network == "large":
-            kept = b"x" * (50 << 20)
+            kept = b"x" * (55 << 20)
         print("ready", job.batch, job.variant, file=sys.stderr, flush=True)
 
         def step():
