@@ -57,7 +57,7 @@ def test_settings_are_what_is_not_the_default() -> None:
 def test_tables_are_all_of_a_recipes_and_say_what_is_not_the_default() -> None:
     found = outline.tables(recipes.load("best"))
     learning, rest = (
-        ["train", "optimizer", "schedule", "average", "loss"],
+        ["train", "mining", "optimizer", "schedule", "average", "loss"],
         ["teacher", "augment", "predict", "ensemble"],
     )
     assert list(found) == learning + rest

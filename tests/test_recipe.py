@@ -358,6 +358,15 @@ FLAT, DENSE = 'layer = "flatten"', 'layer = "dense", units = 10'
         # ranges
         (in_train("epochs = 0"), "my.toml, [train]: epochs must be at least 1, not 0"),
         (in_train("batch_size = 0"), "[train]: batch_size must be at least 1, not 0"),
+        (in_train("[mining]\nshare = 0"), "my.toml, [mining]: share must be greater than 0 and at most 1, not 0.0"),
+        (
+            in_train("[mining]\nhardest = 0.5"),
+            "[mining]: hardest is of an epoch that leaves images out: set share below 1",
+        ),
+        (
+            in_train('batch_size = "all"\n[mining]\nshare = 0.5'),
+            'my.toml, [mining]: a batch_size of "all" takes all images in each step: leave out share',
+        ),
         (in_train("shards = -1"), "[train]: shards must be at least 1, not -1"),
         (in_train("report_every = 0"), "[train]: report_every must be at least 1, not 0"),
         (of_layers(FLAT, 'layer = "dense", units = 0'), "layer 1 (dense): units must be greater than 0, not 0"),

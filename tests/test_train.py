@@ -112,7 +112,8 @@ def test_other_seeds_give_other_weights_order_and_dropout(start: Start) -> None:
 def test_any_number_of_workers_gives_the_same_training(
     start: Start, batch_size: int | str, augment: dict[str, float], tmp_path: Path
 ) -> None:
-    chosen = recipe(train={"epochs": 2, "batch_size": batch_size}, augment=augment)
+    mining = MINING if batch_size == 20 and augment else {}
+    chosen = recipe(train={"epochs": 3, "batch_size": batch_size}, augment=augment, mining=mining)
     results = []
     for count in (1, 2, 4):
         with single_threaded_blas(), Workers(count) as workers:
@@ -121,6 +122,23 @@ def test_any_number_of_workers_gives_the_same_training(
     for steps, arrays in results[1:]:
         assert steps == results[0][0]
         assert_same(arrays, results[0][1])
+
+
+def test_an_epoch_is_of_the_images_that_were_hardest_when_they_were_last_learnt_from(start: Start) -> None:
+    # With nothing random in a step and a learning rate of 0, an image's loss is the same whenever it is seen.
+    still = {"network": [FLATTEN, OUT], "loss": {}, "optimizer": {"name": "sgd", "lr": 1e-30}}
+    train = {"epochs": 4, "batch_size": 20}
+    training = start(recipe(**still, train=train, mining={"share": 0.5, "hardest": 1.0}))
+    records = [step.record for step in training if step.record]
+    assert training.steps == 4 * 3  # 45 of the 90 images, 20 a step
+    images, labels = training._images, training._labels
+    losses = -np.log(softmax(training.network.forward(network_input(images)))[np.arange(90), labels])
+    # Images never seen are the hardest, so two epochs see each image once; from then on it is the same half.
+    first, second, third, fourth = (record.loss for record in records)
+    assert first + second == pytest.approx(2 * losses.mean(), rel=1e-5)
+    hardest = np.sort(losses)[45:].mean()
+    assert third == pytest.approx(hardest, rel=1e-5)
+    assert fourth == pytest.approx(hardest, rel=1e-5)
 
 
 AUGMENT = {"rotate": 10, "shift": 0.1, "elastic": 0.5}
@@ -134,6 +152,7 @@ NORMED = [
     {"layer": "dropout", "rate": 0.2},
     OUT,
 ]
+MINING = {"share": 0.5, "hardest": 0.4}
 AVERAGES: list[dict[str, Any]] = [{"name": "none"}, {"name": "ema", "decay": 0.8}, {"name": "swa", "start": 0.4}]
 
 OPTIMIZERS: list[dict[str, Any]] = [
@@ -155,10 +174,12 @@ FIRST: dict[str, Any] = {"optimizer": OPTIMIZERS[0], "batch_size": 20}
     augment=st.sampled_from([{}, AUGMENT]),
     average=st.sampled_from(AVERAGES),
     network=st.sampled_from([recipe().resolved()["network"], NORMED]),
+    mining=st.sampled_from([{}, MINING]),
 )
-@example(at=3, again=4, **FIRST, augment={}, average=AVERAGES[0], network=NORMED)  # twice within the first epoch
-@example(at=7, again=12, **FIRST, augment=AUGMENT, average=AVERAGES[1], network=NORMED)
-@example(at=7, again=12, **FIRST, augment={}, average=AVERAGES[2], network=NORMED)  # before and after its start
+@example(at=3, again=4, **FIRST, augment={}, average=AVERAGES[0], network=NORMED, mining={})  # within the first epoch
+@example(at=7, again=12, **FIRST, augment=AUGMENT, average=AVERAGES[1], network=NORMED, mining={})
+@example(at=7, again=12, **FIRST, augment={}, average=AVERAGES[2], network=NORMED, mining={})  # around its start
+@example(at=4, again=8, **FIRST, augment=AUGMENT, average=AVERAGES[0], network=NORMED, mining=MINING)  # of 3 a time
 def test_a_training_that_is_interrupted_ends_as_one_that_is_not(
     start: Start,
     at: int,
@@ -168,12 +189,14 @@ def test_a_training_that_is_interrupted_ends_as_one_that_is_not(
     augment: dict[str, float],
     average: dict[str, Any],
     network: list[dict[str, Any]],
+    mining: dict[str, float],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("checkpoints")
     epochs = 3 if batch_size == 20 else 15
     train = {"epochs": epochs, "batch_size": batch_size, "report_every": 2}
-    chosen = recipe(optimizer=optimizer, train=train, augment=augment, average=average, network=network)
+    tables: dict[str, Any] = {"optimizer": optimizer, "augment": augment, "average": average, "network": network}
+    chosen = recipe(train=train, mining=mining if batch_size == 20 else {}, **tables)
     whole = start(chosen)
     wanted = list(whole)
 

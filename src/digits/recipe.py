@@ -16,6 +16,7 @@ import numpy as np
 
 from digits.augment import Augmentation
 from digits.errors import DigitsError
+from digits.mining import Mining
 from digits.nn import (
     AVERAGES,
     LAYERS,
@@ -42,7 +43,8 @@ T = TypeVar("T")
 class Train:
     """How long to train and in what portions.
 
-    An epoch goes once over the training images in a new random order, `batch_size` at a time; "all" takes them all in
+    An epoch goes once over the training images, or what [mining] takes of them, in a new random order, `batch_size` at
+    a time; "all" takes them all in
     one step, always in the same order. A batch is cut into `shards` for the workers: a part of the recipe,
     because another number adds in another order and so gives other last digits. The gradient of a batch is cut to the
     length `clip`, unless that is 0. A line is logged, with the dev score, every `report_every` epochs.
@@ -114,6 +116,7 @@ class Recipe:
     network: tuple[dict[str, Any], ...]
     description: str = ""
     train: Train = field(default_factory=Train)
+    mining: Mining = field(default_factory=Mining)
     optimizer: Optimizer = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=Schedule)
     average: Average = field(default_factory=NoAverage)
@@ -147,6 +150,7 @@ class Recipe:
             "description": self.description,
             "network": [dict(line) for line in self.network],
             "train": asdict(self.train),
+            "mining": asdict(self.mining),
             "optimizer": {"name": self.optimizer.name, **asdict(self.optimizer)},
             "schedule": asdict(self.schedule),
             "average": {"name": self.average.name, **asdict(self.average)},
@@ -186,6 +190,7 @@ def from_table(table: dict[str, Any], where: str) -> Recipe:
         description=_value(table.get("description", ""), str, f"{where}, description"),
         network=tuple(_layers(lines, where)),
         train=_dataclass(Train, _table(table, "train", where), f"{where}, [train]"),
+        mining=_dataclass(Mining, _table(table, "mining", where), f"{where}, [mining]"),
         optimizer=_named(OPTIMIZERS, table, "optimizer", where),
         schedule=_dataclass(Schedule, _table(table, "schedule", where), f"{where}, [schedule]"),
         average=_named(AVERAGES, table, "average", where),
@@ -195,6 +200,8 @@ def from_table(table: dict[str, Any], where: str) -> Recipe:
         predict=_dataclass(Views, _table(table, "predict", where), f"{where}, [predict]"),
         ensemble=_dataclass(Ensemble, _table(table, "ensemble", where), f"{where}, [ensemble]"),
     )
+    if recipe.train.batch_size == "all" and recipe.mining.share < 1:
+        raise DigitsError(f'{where}, [mining]: a batch_size of "all" takes all images in each step: leave out share')
     recipe.build()
     return recipe
 

@@ -25,6 +25,7 @@ from digits.nn import (
     Workers,
     read_arrays,
     renew_statistics,
+    shared_zeros,
     write_arrays,
 )
 from digits.predict import Images, network_input, predict
@@ -61,8 +62,9 @@ class Record:
     """A line of log.jsonl: where the training stands at the end of an epoch.
 
     `loss` and `train_accuracy` are means over the epoch's images as they were trained on, before each step's update
-    and with dropout; of a mixed image the label is the one with the larger share. The dev figures are of the weights as
-    they are now, averaged if the recipe averages them, None without a dev split. `seconds` is the time trained so far.
+    and with dropout, the hard ones among them more often where they are mined; of a mixed image the label is the one
+    with the larger share. The dev figures are of the weights as they are now, averaged if the recipe averages them,
+    None without a dev split. `seconds` is the time trained so far.
     """
 
     step: int
@@ -118,8 +120,9 @@ class Training:
             self._load,
             recipe.train.clip,
             None if self._averaged is None else self._averaged.params,
+            self._report if recipe.mining.share < 1 else None,
         )
-        count = len(images)
+        self._count = count = recipe.mining.count(len(images))  # of an epoch
         self.whole = recipe.train.batch_size == "all"
         self._batch = count if recipe.train.batch_size == "all" else min(recipe.train.batch_size, count)
         self._epoch_steps = math.ceil(count / self._batch)
@@ -127,7 +130,12 @@ class Training:
         self.step = 0
         self.seconds = 0.0
         self._loss, self._correct = 0.0, 0  # sums over the epoch so far
-        self._order: NDArray[np.intp] = _by_rarest_pixel(images) if self.whole else np.arange(count)
+        # An image's loss when it was last learnt from, and as it was when the epoch began, which says what it is of.
+        self._losses, self._losses_before = (shared_zeros((len(images),), np.float32) for _ in range(2))
+        self._losses[...] = np.inf
+        self._order = shared_zeros((count,), np.intp)  # of the epoch
+        if self.whole:
+            self._order[...] = _by_rarest_pixel(images)
         self._order_epoch = -1
         self._pixels: dict[int, tuple[Array | Pixels, Labels | Array]] = {}
 
@@ -142,7 +150,12 @@ class Training:
         epoch, at = divmod(self.step, self._epoch_steps)
         if at == 0:
             self._loss, self._correct = 0.0, 0
-        size = min((at + 1) * self._batch, len(self._images)) - at * self._batch
+        if self._order_epoch != epoch and not self.whole:
+            if at == 0:
+                self._losses_before[...] = self._losses
+            self._order[...] = self.recipe.mining.chosen(self._losses_before, generator(self.seed, ORDER, epoch))
+            self._order_epoch = epoch
+        size = min((at + 1) * self._batch, self._count) - at * self._batch
         lr = self.recipe.optimizer.lr * self.recipe.schedule.multiple(self.step, self.steps)
         rate = self.recipe.average.rate(self.step + 1, self.steps, self._epoch_steps)
         result = self._parallel.step(size, lr, self.step + 1, rate)
@@ -186,7 +199,7 @@ class Training:
         for name, vector in vectors.items():
             vector[...] = arrays[name]
         self.step, self.seconds, self._loss, self._correct = step, seconds, loss, correct
-        self._averaged_at = -1
+        self._averaged_at = self._order_epoch = -1
 
     def predictor(self) -> Network:
         """The network to judge and to predict with: of the averaged weights, if there are any yet, else of the last."""
@@ -214,12 +227,16 @@ class Training:
         rng = generator(self.seed, STEP, number - 1, shard)
         if self.whole and self.recipe.augment.none:
             return *self._whole_shard(shard, part), rng
-        epoch, at = divmod(number - 1, self._epoch_steps)
-        if self._order_epoch != epoch:
-            self._order = generator(self.seed, ORDER, epoch).permutation(len(self._images))
-            self._order_epoch = epoch
-        chosen = self._order[at * self._batch : (at + 1) * self._batch][part]
-        return *self._augmented(chosen, rng), rng
+        return *self._augmented(self._chosen(number, part), rng), rng
+
+    def _report(self, number: int, part: slice, losses: Array) -> None:
+        """Keep what came of a shard of a step's batch: what the workers call."""
+        self._losses[self._chosen(number, part)] = losses
+
+    def _chosen(self, number: int, part: slice) -> NDArray[np.intp]:
+        """The rows of the training images that are a part of a step's batch."""
+        at = (number - 1) % self._epoch_steps
+        return self._order[at * self._batch : (at + 1) * self._batch][part]
 
     def _augmented(self, rows: NDArray[np.intp], rng: np.random.Generator) -> tuple[Array, Array]:
         """The training images in these rows as the network takes them, and their labels, as the recipe alters them."""
@@ -241,19 +258,20 @@ class Training:
         vectors = {"params": self.network.params, "statistics": self.network.statistics}
         if self._averaged is not None:
             vectors["average"] = self._averaged.params
+        if self.recipe.mining.share < 1:
+            vectors |= {"losses": self._losses, "losses_before": self._losses_before}
         return vectors | {f"state.{name}": vector for name, vector in self._parallel.state.items()}
 
     def _record(self, epoch: int, lr: float) -> Record:
         score, dev_loss = None, None
         if len(self._dev_labels):
             score, dev_loss = self.evaluate(self._dev_images, self._dev_labels)
-        count = len(self._images)
         return Record(
             step=self.step,
             epoch=epoch,
             lr=lr,
-            loss=self._loss / count,
-            train_accuracy=self._correct / count,
+            loss=self._loss / self._count,
+            train_accuracy=self._correct / self._count,
             dev_loss=dev_loss,
             dev_accuracy=score.accuracy if score else None,
             seconds=round(self.seconds, 3),

@@ -48,6 +48,7 @@ def test_smoothed_cross_entropy_by_hand() -> None:
     first = 0.1 * LOG(8) + 0.1 * LOG(4) + 0.8 * LOG(8 / 5)
     second = 0.1 * LOG(2) + 0.8 * LOG(8 / 3) + 0.1 * LOG(8)
     assert loss == pytest.approx(first + second, rel=1e-14)
+    np.testing.assert_allclose(function.losses, [first, second], rtol=1e-14)
     assert correct == 1
     # 1/8 - 0.1 = 0.025, 2/8 - 0.1 = 0.15, 5/8 - 0.8 = -0.175; 4/8 - 0.1 = 0.4, 3/8 - 0.8 = -0.425, 1/8 - 0.1 = 0.025
     wanted = np.array([[0.025, 0.15, -0.175], [0.4, -0.425, 0.025]]) / 2
@@ -63,6 +64,7 @@ def test_cross_entropy_with_targets_by_hand() -> None:
     first = 0.25 * LOG(8) + 0.75 * LOG(8 / 5)
     second = 0.3 * LOG(2) + 0.5 * LOG(8 / 3) + 0.2 * LOG(8)
     assert loss == pytest.approx(first + second, rel=1e-14)
+    np.testing.assert_allclose(function.losses, [first, second], rtol=1e-14)
     assert correct == 1  # the first: the second's largest logit is at 0, its largest target at 1
     # softmax - target: 1/8 - 1/4, 2/8 - 0, 5/8 - 3/4; 0.5 - 0.3, 0.375 - 0.5, 0.125 - 0.2
     wanted = np.array([[-0.125, 0.25, -0.125], [0.2, -0.125, -0.075]]) / 2

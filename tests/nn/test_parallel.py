@@ -109,6 +109,24 @@ def test_a_step_is_that_of_the_whole_batch_in_one_piece(images: int, shards: int
     np.testing.assert_allclose(network.params, plain.params - 0.5 * plain.grads, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_each_images_loss_is_reported_where_it_was_reckoned(count: int) -> None:
+    x, labels = batch()
+    losses, numbers = shared_zeros((IMAGES,), np.float64), shared_zeros((IMAGES,), np.float64)
+
+    def report(number: int, part: slice, found: Array) -> None:
+        losses[part], numbers[part] = found, number
+
+    with single_threaded_blas(), Workers(count) as workers:
+        loss, load = SoftmaxCrossEntropy(0.1), loader(x, labels)
+        parallel = DataParallel(perceptron(), loss, SGD(0.0), workers, 4, load, report=report)
+        result = parallel.step(IMAGES, 0.0, 7)
+    wanted = [loss.forward(perceptron().forward(x[i : i + 1]), labels[i : i + 1])[0] for i in range(IMAGES)]
+    np.testing.assert_allclose(losses, wanted, rtol=1e-10)
+    assert losses.sum() == pytest.approx(result.loss, rel=1e-12)
+    assert (numbers == 7).all()
+
+
 def test_a_small_batch_has_no_part_of_the_large_one_before() -> None:
     used, fresh = perceptron(), perceptron()
     x, labels = batch()

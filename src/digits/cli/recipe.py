@@ -61,14 +61,14 @@ def show_recipe(recipe: RecipeArgument = DEFAULT_RECIPE, workers: WorkerCount = 
     workers, epochs = worker_count(workers), chosen.train.epochs
     with console.status("timing some steps"):
         whole = outline.training_seconds(chosen, workers, outline.EPOCH_IMAGES, outline.TIMED_SECONDS)
-    seconds = whole / epochs
+    seconds, images = whole / epochs, chosen.mining.count(outline.EPOCH_IMAGES)
     if as_json:
         answer = {
             **chosen.resolved(),
             "layers": [asdict(row) for row in rows],
             "parameters": network.count,
             "multiply_adds": network.multiply_adds,
-            "time": {"epoch_seconds": seconds, "images": outline.EPOCH_IMAGES, "workers": workers},
+            "time": {"epoch_seconds": seconds, "images": images, "workers": workers},
         }
         print(json.dumps(answer))
         return
@@ -90,7 +90,7 @@ def show_recipe(recipe: RecipeArgument = DEFAULT_RECIPE, workers: WorkerCount = 
     for name, words in outline.tables(chosen).items():
         say(console, f"{name:<10} {' '.join(words) or 'all as by default'}")
     cores = f"{workers} core{'s' if workers > 1 else ''}"
-    epoch = f"{seconds_text(seconds)} an epoch of {outline.EPOCH_IMAGES:,} images"
+    epoch = f"{seconds_text(seconds)} an epoch of {images:,} images"
     say(
         console, f"{'time':<10} about {epoch}, {seconds_text(whole)} for {epochs}, as measured here just now on {cores}"
     )

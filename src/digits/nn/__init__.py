@@ -24,7 +24,7 @@ from digits.nn.network import CheckpointError, Network, read_arrays, write_array
 from digits.nn.optim import OPTIMIZERS, SGD, Adam, AdamW, Optimizer, Schedule
 from digits.nn.parallel import FORKS, DataParallel, WorkerError, Workers, probabilities, renew_statistics
 from digits.nn.pixels import Pixels
-from digits.nn.scratch import Array, Shape
+from digits.nn.scratch import Array, Shape, shared_zeros
 
 __all__ = [
     "AVERAGES",
@@ -67,6 +67,7 @@ __all__ = [
     "probabilities",
     "read_arrays",
     "renew_statistics",
+    "shared_zeros",
     "softmax",
     "write_arrays",
 ]

@@ -31,7 +31,8 @@ class SoftmaxCrossEntropy:
     def forward(self, logits: Array, labels: Array) -> tuple[float, int]:
         """The loss, summed over the N images, and how many of them have the largest logit at their label.
 
-        Where `labels` are targets (N, K), each row adding up to 1, the label is where the target is largest.
+        `losses` (N,) are those of the images afterwards, one each. Where `labels` are targets (N, K), each row adding
+        up to 1, the label is where the target is largest.
         """
         self.labels = labels
         z = np.ascontiguousarray(logits.T)  # classes first: NumPy is quickest at reducing over the first axis
@@ -42,14 +43,15 @@ class SoftmaxCrossEntropy:
         at_label = z.reshape(-1)[self.places]
         correct = int(np.count_nonzero(at_label >= 0))
         s = self.label_smoothing
-        loss = -(1 - s) * float((labels.T * z if soft else at_label).sum())
+        losses = -(1 - s) * ((labels.T * z).sum(axis=0) if soft else at_label)
         if s:
-            loss -= s * float(z.mean(axis=0).sum())
+            losses -= s * z.mean(axis=0)
         np.exp(z, out=z)
         total = z.sum(axis=0)
+        losses += np.log(total)
         z /= total
-        self.p = z
-        return loss + float(np.log(total).sum()), correct
+        self.p, self.losses = z, losses
+        return float(losses.sum()), correct
 
     def backward(self, batch: int) -> Array:
         """dL/dz / batch, (N, K): `batch` is the size of the whole batch of which these N images are a shard."""

@@ -182,6 +182,7 @@ class Result:
 
 
 Load = Callable[[int, int, slice], tuple[Array | Pixels, Array, np.random.Generator]]
+Report = Callable[[int, slice, Array], None]
 
 
 class DataParallel:
@@ -189,10 +190,12 @@ class DataParallel:
 
     `load(number, shard, slice)` gives, of the batch of step `number`, that slice's images as the network takes them,
     their labels (n,) or targets (n, K), and a generator; it is called in the workers, which know of the caller's state
-    only what it was at the first step. `state` holds the optimizer's vectors by name; with the network's `params` and
-    the number of the step it is all that the next step depends on. `clip` is the length that a batch's gradient is cut
-    to, 0 for any. `average`, a vector like `params` in memory made by `shared_zeros`, follows them where a step is told
-    to.
+    only what it was at the first step, but for memory made by `shared_zeros`. `report(number, slice, losses)` is called
+    there too, with what came of each of the images.
+
+    `state` holds the optimizer's vectors by name; with the network's `params` and the number of the step it is all that
+    the next step depends on. `clip` is the length that a batch's gradient is cut to, 0 for any. `average`, a vector
+    like `params` in memory made by `shared_zeros`, follows them where a step is told to.
     """
 
     def __init__(
@@ -205,6 +208,7 @@ class DataParallel:
         load: Load,
         clip: float = 0.0,
         average: Array | None = None,
+        report: Report | None = None,
     ) -> None:
         self.network = network
         self.optimizer = optimizer
@@ -212,7 +216,7 @@ class DataParallel:
         self.shards = shards
         self.clip = clip
         self.average = average
-        self._load = load
+        self._load, self._report = load, report
         self._workers = workers
         starts = range(0, network.count, BLOCK_PARAMETERS)
         self._blocks = [slice(start, min(start + BLOCK_PARAMETERS, network.count)) for start in starts]
@@ -256,6 +260,8 @@ class DataParallel:
                 x, labels, rng = self._load(int(number), shard, shards[shard])
                 replica, loss = self._replicas[shard], self._losses[shard]
                 self._results[shard] = loss.forward(replica.forward(x, rng), labels)
+                if self._report:
+                    self._report(int(number), shards[shard], loss.losses)
                 replica.backward(loss.backward(count))
             return
         scale = clipping(self._squares, self.clip) if self.clip and part == UPDATE else 1.0
