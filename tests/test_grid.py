@@ -1,5 +1,6 @@
 """What a sweep tries: settings as they are typed, all combinations of them or some at random, and their recipes."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -198,8 +199,8 @@ def test_a_layer_is_set_by_the_number_that_recipe_show_gives_it() -> None:
     [
         ({"optimizer.lrr": 1.0}, "mlp with optimizer.lrr=1.0, [optimizer]: unknown key 'lrr', did you mean 'lr'?"),
         ({"optimiser.lr": 1.0}, "unknown key 'optimiser', did you mean 'optimizer'?"),
-        ({"epochs": 3}, "--set epochs: a key has its table's name before it, did you mean 'train.epochs'?"),
-        ({"name": "x"}, "--set name: a key has its table's name before it"),
+        ({"epochs": 3}, "mlp with epochs=3: a key has its table's name before it, did you mean 'train.epochs'?"),
+        ({"name": "x"}, "mlp with name=x: a key has its table's name before it"),
         ({"rotate": 3}, "did you mean 'augment.rotate' or 'predict.rotate'?"),
         ({"optimizer.lr": "fast"}, "[optimizer] lr must be a number, not 'fast'"),
         ({"augment.rotate": -1}, "rotate"),
@@ -222,7 +223,9 @@ def test_what_is_no_key_or_value_of_a_recipe_is_refused_by_name(settings: dict[s
 def test_settings_that_come_to_the_same_are_one_configuration() -> None:
     lr = MLP.optimizer.lr
     sets = [{"optimizer.lr": 0.5}, {"optimizer.lr": lr}, {"optimizer.lr": 0.5}, {"augment.rotate": 8}]
-    assert [one.settings for one in grid.configurations(MLP, sets)] == sets[:2]  # rotate = 8 is mlp's, as its lr is
+    first, second = grid.configurations(MLP, sets)
+    assert (first.settings, first.equal) == (sets[0], ())
+    assert (second.settings, second.equal) == (sets[1], (sets[3],))  # rotate = 8 is mlp's, as its lr is
 
 
 def test_configurations_have_names_of_their_own() -> None:
@@ -302,7 +305,10 @@ def test_variants_are_of_the_recipe_with_what_is_set(tmp_path: Path) -> None:
             "[odd]\naugment.rotat = 3",
             "the variant 'odd': mlp with augment.rotat=3, [augment]: unknown key 'rotat', did you",
         ),
-        ("[odd]\nrotate = 3", "the variant 'odd': --set rotate: a key has its table's name before it, did you mean"),
+        (
+            "[odd]\nrotate = 3",
+            "the variant 'odd': mlp with rotate=3: a key has its table's name before it, did you",
+        ),
     ],
 )
 def test_variants_that_are_none_are_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
@@ -312,7 +318,11 @@ def test_variants_that_are_none_are_refused_by_name(tmp_path: Path, text: str, s
     assert "\n" not in str(caught.value)
 
 
-def test_the_variants_of_the_ablation_are_of_cnn_and_differ_from_it() -> None:
-    changed = grid.variants(Path(__file__).parent.parent / "scripts" / "ablation.toml")
-    found = grid.configurations(recipe.load("cnn"), [{}], changed)
-    assert len(found) == len(changed) > 20
+@pytest.mark.parametrize(("name", "count"), [("ablation", 26), ("mining", 3)])
+def test_the_variants_that_were_measured_are_of_cnn_and_differ_from_it(name: str, count: int) -> None:
+    path = Path(__file__).parent.parent / "scripts" / f"{name}.toml"
+    lines = re.findall(r"--set (\S+)", path.read_text(encoding="utf-8"))  # as its first lines say
+    (settings,) = grid.combinations(grid.choices(lines))
+    found = grid.configurations(recipe.load("cnn"), [settings], grid.variants(path))
+    assert len(found) == count
+    assert not any(one.equal for one in found)

@@ -13,7 +13,7 @@ import pytest
 from jobs import LONG, UNPLOTTED, Digits, complete, files, logged, wait_until
 from typer.testing import CliRunner, Result
 
-from digits import data, experiment, grid, runs, sweep
+from digits import data, experiment, grid, outline, runs, sweep
 from digits import recipe as recipes
 from digits.cli import app
 from digits.comparison import compare, compare_seeds
@@ -98,6 +98,25 @@ def test_with_nothing_set_it_is_the_recipe_with_several_seeds(shop: Path) -> Non
     assert "stopped" not in text
     assert [run.id[16:] for run in runs.every(shop / "submissions")] == ["quick-s1", "quick-s0"]
     assert re.search(r"^seeds  dev accuracy +sd +time  trained\n +2  \d", text, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("unplotted")
+def test_a_variant_that_is_another_once_more_is_said_to_be(shop: Path) -> None:
+    (shop / "variants.toml").write_text("[short]\ntrain.epochs = 1\n")
+    text = done("quick.toml", "--variants", "variants.toml", "--set", "train.epochs=1", "--workers", 1)
+    wanted = "train.epochs=1 variant=short comes to the same recipe as train.epochs=1 variant=as it is, which alone is"
+    assert text.startswith(f"{wanted} trained\n")
+    assert "1 configuration of quick, 1 seed each\n" in text
+
+
+@pytest.mark.usefixtures("unplotted")
+def test_the_time_that_is_expected_is_by_the_images_that_an_epoch_is_of(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outline, "epoch_seconds", lambda *_: 100.0)  # of the first, that is of all 540 images
+    (shop / "variants.toml").write_text("[mined]\ntrain.epochs = 2\nmining = { share = 0.1 }\n")
+    text = done("quick.toml", "--variants", "variants.toml", "--set", "train.epochs=1", "--workers", 1)
+    assert "\nexpected training time: about 2.0 min if none" in text
 
 
 def test_variants_are_in_the_table_by_their_names(shop: Path) -> None:

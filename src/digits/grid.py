@@ -54,10 +54,14 @@ Choices = dict[str, Sequence[Any] | Range]
 
 @dataclass(frozen=True)
 class Configuration:
-    """What is set, a variant by its name, and the recipe that this makes, which is named after it."""
+    """What is set, a variant by its name, and the recipe that this makes, which is named after it.
+
+    `equal` are other settings that come to the same recipe.
+    """
 
     settings: Settings
     recipe: Recipe
+    equal: tuple[Settings, ...] = ()
 
 
 def choices(lines: Iterable[str]) -> Choices:
@@ -136,8 +140,8 @@ def configurations(
 ) -> list[Configuration]:
     """The recipe with each of these settings, and each as every one of the variants changes it, if there are any.
 
-    Those that come to the same recipe are one. Raises DigitsError, naming the key and the nearest valid one, for what
-    is not a recipe's, or an ensemble.
+    Those that come to the same recipe are one, the first. Raises DigitsError, naming the key and the nearest valid one,
+    for what is not a recipe's, or an ensemble.
     """
     found: dict[str, Configuration] = {}
     names: set[str] = set()
@@ -152,6 +156,8 @@ def configurations(
                     recipe = replace(recipe, name=f"{name}-{number}")
                 names.add(recipe.name)
                 found[same] = replace(configuration, recipe=recipe)
+            elif configuration.settings not in [found[same].settings, *found[same].equal]:
+                found[same] = replace(found[same], equal=(*found[same].equal, configuration.settings))
     return list(found.values())
 
 
@@ -182,7 +188,7 @@ def configured(base: Recipe, settings: Mapping[str, Any]) -> Recipe:
         elif first == "network":
             _set_in_layer(table["network"], rest.split("."), value, where, base.name)
         elif not rest or first in ("name", "description"):
-            raise DigitsError(f"--set {key}: a key has its table's name before it{_tables_with(key, table)}")
+            raise DigitsError(f"{where}: a key has its table's name before it{_tables_with(key, table)}")
         else:
             tables.setdefault(first, {})[rest] = value
     for first, changes in tables.items():

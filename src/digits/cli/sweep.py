@@ -125,6 +125,10 @@ def sweep(
         picked = grid.combinations(chosen) if random is None else grid.drawn(chosen, random, random_seed)
         base = recipes.load(recipe)
         configurations = grid.configurations(base, picked, grid.variants(variants) if variants else None)
+        for one in configurations:
+            for other in one.equal:
+                texts = grid.settings_text(other), grid.settings_text(one.settings)
+                say(console, "{} comes to the same recipe as {}, which alone is trained".format(*texts))
         split = split_of_options(dev, folds, fold, split_seed, False)
         loaded = datasets.load(data)
         rungs = fractions(halving)
@@ -189,9 +193,11 @@ def announce(sweep: "Sweep", place: "Place", console: "Console") -> None:
         say(console, f"configurations that are clearly losing after {when} of the epochs are stopped")
     if place.workers and left:
         first = sweep.entries[left[0].number].recipe
-        epoch = outline.epoch_seconds(first, 1, record["train_images"], outline.GLANCE_SECONDS)
-        epochs = sum(sweep.entries[trial.number].recipe.train.epochs for trial in left)
-        most = seconds_text(epoch * epochs / min(place.workers, len(left)))
+        images: int = record["train_images"]
+        seconds = outline.epoch_seconds(first, 1, images, outline.GLANCE_SECONDS) / first.mining.count(images)
+        recipes = [sweep.entries[trial.number].recipe for trial in left]
+        learnt = sum(recipe.train.epochs * recipe.mining.count(images) for recipe in recipes)
+        most = seconds_text(seconds * learnt / min(place.workers, len(left)))
         unless = " if none is stopped" if sweep.halving else ""
         say(console, f"expected training time: about {most}{unless}, from a look at some steps of the first")
 
