@@ -159,7 +159,8 @@ def step(self):
     while signal.getsignal({0}) is before:
         time.sleep(0.001)
     print("noted", flush=True)
-    time.sleep(600)
+    while True:  # one long sleep would not hear of a signal that comes just before it
+        time.sleep(0.01)
 Training.__next__ = step
 """
 
