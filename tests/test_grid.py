@@ -307,7 +307,7 @@ def test_variants_are_of_the_recipe_with_what_is_set(tmp_path: Path) -> None:
         ),
         (
             "[odd]\nrotate = 3",
-            "the variant 'odd': mlp with rotate=3: a key has its table's name before it, did you",
+            "the variant 'odd': mlp with rotate=3: a key has its table's name before it, did you mean",
         ),
     ],
 )

@@ -33,7 +33,7 @@ class Mining:
         return max(round(images * self.share), min(images, 1))
 
     def chosen(self, losses: Array, rng: np.random.Generator) -> NDArray[np.intp]:
-        """The images of an epoch in the order in which they are learnt from, given the loss (N,) of each of all.
+        """The images of an epoch, (count(N),), in the order in which they are learnt from, given the loss (N,) of each.
 
         An image that was never learnt from has the loss infinity. Of equals it is chance which is harder.
         """
