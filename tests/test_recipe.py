@@ -365,7 +365,7 @@ FLAT, DENSE = 'layer = "flatten"', 'layer = "dense", units = 10'
         ),
         (
             in_train('batch_size = "all"\n[mining]\nshare = 0.5'),
-            'my.toml, [mining]: a batch_size of "all" takes all images in each step: leave out share',
+            'my.toml, [mining]: a batch_size of "all" takes all images in each step: set share = 1 and hardest = 0',
         ),
         (in_train("shards = -1"), "[train]: shards must be at least 1, not -1"),
         (in_train("report_every = 0"), "[train]: report_every must be at least 1, not 0"),

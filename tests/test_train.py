@@ -125,7 +125,7 @@ def test_any_number_of_workers_gives_the_same_training(
 
 
 def test_an_epoch_is_of_the_images_that_were_hardest_when_they_were_last_learnt_from(start: Start) -> None:
-    # With nothing random in a step and a learning rate of next to nothing, an image's loss is the same whenever it is seen.
+    # With nothing random in a step and next to no learning rate, an image's loss is the same whenever it is seen.
     still = {"network": [FLATTEN, OUT], "loss": {}, "optimizer": {"name": "sgd", "lr": 1e-30}}
     train = {"epochs": 4, "batch_size": 20}
     training = start(recipe(**still, train=train, mining={"share": 0.5, "hardest": 1.0}))

@@ -44,10 +44,10 @@ class Train:
     """How long to train and in what portions.
 
     An epoch goes once over the training images, or what [mining] takes of them, in a new random order, `batch_size` at
-    a time; "all" takes them all in
-    one step, always in the same order. A batch is cut into `shards` for the workers: a part of the recipe,
-    because another number adds in another order and so gives other last digits. The gradient of a batch is cut to the
-    length `clip`, unless that is 0. A line is logged, with the dev score, every `report_every` epochs.
+    a time; "all" takes them all in one step, always in the same order. A batch is cut into `shards` for the workers: a
+    part of the recipe, because another number adds in another order and so gives other last digits. The gradient of a
+    batch is cut to the length `clip`, unless that is 0. A line is logged, with the dev score, every `report_every`
+    epochs.
     """
 
     epochs: int = 10
@@ -201,7 +201,9 @@ def from_table(table: dict[str, Any], where: str) -> Recipe:
         ensemble=_dataclass(Ensemble, _table(table, "ensemble", where), f"{where}, [ensemble]"),
     )
     if recipe.train.batch_size == "all" and recipe.mining.share < 1:
-        raise DigitsError(f'{where}, [mining]: a batch_size of "all" takes all images in each step: leave out share')
+        raise DigitsError(
+            f'{where}, [mining]: a batch_size of "all" takes all images in each step: set share = 1 and hardest = 0'
+        )
     recipe.build()
     return recipe
 
