@@ -1,6 +1,7 @@
 """What several tests need: sample data, the competition's data where it is at hand, and a way to run the command."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ pytest_plugins = ("kaggle_stub", "sessions")
 
 ROOT = Path(__file__).parent.parent
 REAL_ZIP = Path(os.environ.get("DIGITS_REAL_ZIP", ROOT.parent / "shared" / "digit-recognizer" / "digit-recognizer.zip"))
+
+# Where the tests run in a shell's background, Ctrl-C is ignored, and would be by all that they start and stop with it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -319,10 +319,12 @@ def test_variants_that_are_none_are_refused_by_name(tmp_path: Path, text: str, s
 
 
 @pytest.mark.parametrize(("name", "count"), [("ablation", 26), ("mining", 3)])
-def test_the_variants_that_were_measured_are_of_cnn_and_differ_from_it(name: str, count: int) -> None:
-    path = Path(__file__).parent.parent / "scripts" / f"{name}.toml"
-    lines = re.findall(r"--set (\S+)", path.read_text(encoding="utf-8"))  # as its first lines say
-    (settings,) = grid.combinations(grid.choices(lines))
-    found = grid.configurations(recipe.load("cnn"), [settings], grid.variants(path))
+def test_the_variants_that_were_measured_differ_from_what_they_are_of(name: str, count: int) -> None:
+    scripts = Path(__file__).parent.parent / "scripts"
+    path = scripts / f"{name}.toml"
+    text = path.read_text(encoding="utf-8")
+    assert "digits sweep scripts/ablated.toml " in text
+    settings = grid.combinations(grid.choices(re.findall(r"--set (\S+)", text)))  # as its first lines say
+    found = grid.configurations(recipe.load(str(scripts / "ablated.toml")), settings or [{}], grid.variants(path))
     assert len(found) == count
     assert not any(one.equal for one in found)
