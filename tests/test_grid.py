@@ -324,7 +324,7 @@ def test_the_variants_that_were_measured_differ_from_what_they_are_of(name: str,
     path = scripts / f"{name}.toml"
     text = path.read_text(encoding="utf-8")
     assert "digits sweep scripts/ablated.toml " in text
-    settings = grid.combinations(grid.choices(re.findall(r"--set (\S+)", text)))  # as its first lines say
-    found = grid.configurations(recipe.load(str(scripts / "ablated.toml")), settings or [{}], grid.variants(path))
+    (settings,) = grid.combinations(grid.choices(re.findall(r"--set (\S+)", text)))  # as its first lines say
+    found = grid.configurations(recipe.load(str(scripts / "ablated.toml")), [settings], grid.variants(path))
     assert len(found) == count
     assert not any(one.equal for one in found)
