@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digits.nn import Array, Conv2D, Network, correlation
-from digits.nn.correlation import POINTS, ToomCook, pieces, strided_toom_cook, sum_of_products, toom_cook
+from digits.nn.correlation import POINTS, ToomCook, add_products, pieces, strided_toom_cook, toom_cook
+from digits.nn.plans import Plans
 
 
 @dataclass(frozen=True)
@@ -75,19 +76,21 @@ def test_a_convolution_is_its_six_loops(
 def check_against_loops(layer: Conv2D, shape: tuple[int, int, int, int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     network = Network([layer], shape[1:], np.float64)
-    network.params[...] = rng.normal(size=network.count)
     layer.input_gradient = True
-    x = rng.normal(size=shape)
-    bias = layer.b if layer.bias else np.zeros(layer.channels)
     plain = Plain(layer.stride, (padding_of(layer, shape[1]), padding_of(layer, shape[2])))
-    y = layer.forward(x, rng)
-    np.testing.assert_allclose(y, plain.forward(x, layer.W, bias, y.shape), atol=1e-10)
-    dy = rng.normal(size=y.shape)
-    dx, dW, db = plain.backward(x, layer.W, dy)
-    np.testing.assert_allclose(layer.backward(dy), dx, atol=1e-10)
-    np.testing.assert_allclose(layer.dW, dW, atol=1e-9)
-    if layer.bias:
-        np.testing.assert_allclose(layer.db, db if layer.bias == "untied" else db.sum(axis=(0, 1)), atol=1e-10)
+    x = np.empty((shape[1], shape[3], shape[2], shape[0])).transpose(3, 0, 2, 1)  # as images lie between layers
+    for _ in range(2):  # the second time by the plans that the first one made
+        network.params[...] = rng.normal(size=network.count)
+        x[...] = rng.normal(size=shape)
+        bias = layer.b if layer.bias else np.zeros(layer.channels)
+        y = layer.forward(x, rng)
+        np.testing.assert_allclose(y, plain.forward(x, layer.W, bias, y.shape), atol=1e-10)
+        y[...] = dy = rng.normal(size=y.shape)
+        dx, dW, db = plain.backward(x, layer.W, dy)
+        np.testing.assert_allclose(layer.backward(y), dx, atol=1e-10)
+        np.testing.assert_allclose(layer.dW, dW, atol=1e-9)
+        if layer.bias:
+            np.testing.assert_allclose(layer.db, db if layer.bias == "untied" else db.sum(axis=(0, 1)), atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -156,4 +159,6 @@ def test_products_are_summed_over_rows_and_tiles_however_they_are_cut(
     *leading, depth, length, channels = shape
     rng = np.random.default_rng(0)
     left, right = rng.normal(size=(*leading, depth, length)), rng.normal(size=(*leading, length, channels))
-    np.testing.assert_allclose(sum_of_products(left, right), np.einsum("prtdk,prtkm->pdm", left, right), atol=1e-11)
+    total = np.ones((leading[0], depth, channels))
+    Plans()(add_products, left, right, total)
+    np.testing.assert_allclose(total, 1 + np.einsum("prtdk,prtkm->pdm", left, right), atol=1e-11)

@@ -20,12 +20,13 @@ import functools
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from digits.nn.plans import Call, Calls, CallsFor, Plans
 from digits.nn.scratch import Array, Shape, thread_scratch, thread_zeros
 
 BLOCK_BYTES = 9 << 19  # of spread rows and products at a time: few enough for the caches, many for the overlap
@@ -53,6 +54,10 @@ class Geometry:
     out_height: int
     out_width: int
     out_channels: int
+
+    @property
+    def out_shape(self) -> Shape:
+        return self.out_height, self.out_width, self.out_channels
 
     @property
     def padded(self) -> bool:
@@ -92,6 +97,7 @@ class Correlation:
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = g = geometry
+        self._plans = Plans()
         self._taps = taps = math.ceil(g.kernel / g.stride)  # of the kernel's rows that one row of x meets
         ways = [ToomCook(g, m) for m in range(2, 8) if m + taps - 2 <= len(POINTS) and g.channels >= PLAIN_CHANNELS]
         ways = [way for way in ways if way.products * way.tiles < g.kernel * g.out_width]
@@ -123,32 +129,7 @@ class Correlation:
 
         b is one a channel, (M,), or one a place, (Ho, Wo, M).
         """
-        g, columns = self.geometry, self._columns
-        weights = columns.weights(W)
-        if b is None:
-            biases = []
-        elif b.ndim == 1:
-            row_biases = thread_scratch("biases", y.shape[1:], y.dtype)  # NumPy is quickest with equal shapes
-            row_biases[...] = b[:, np.newaxis, np.newaxis]
-            biases = [row_biases] * len(y)
-        else:
-            biases = list(b.swapaxes(1, 2)[..., np.newaxis])
-        spread = 0  # of the padded image's rows so far
-        for start, stop in self._blocks(x, BLOCK_BYTES):
-            end = g.stride * (stop - 1) + g.kernel
-            self._spread(x, rows, spread, end)
-            spread = end
-            out = y[start:stop]
-            products = columns.products_of(out)
-            for first, last, low, high in runs(self._forward_taps, start, stop):
-                met = windows(rows[:, g.stride * first + low :], last - first, high - low, g.stride)
-                multiply(transposed(weights[:, low:high]), met, products[:, first - start : last - start])
-            for row in self._blank:
-                if start <= row < stop:
-                    products[:, row - start] = 0
-            columns.join(products, out)
-            for row, row_biases in zip(out, biases[start:stop], strict=False):
-                row += row_biases
+        self._plans(self._forward, x, W, y, rows, b)
 
     def backward(
         self, rows: Array, W: Array, dy: Array, dW: Array, db: Array | None = None, dx: Array | None = None
@@ -157,58 +138,92 @@ class Correlation:
 
         db is (M,) or (Ho, Wo, M), as b is.
         """
+        self._plans(self._backward, rows, W, dy, dW, db, dx)
+
+    def _forward(self, x: Array, W: Array, y: Array, rows: Array, b: Array | None) -> Calls:
+        g, columns = self.geometry, self._columns
+        weights = yield from columns.weights(W)
+        if b is None:
+            biases = None
+        elif b.ndim == 1:
+            biases = thread_scratch("biases", (1, *y.shape[1:]), y.dtype)  # NumPy is quickest with equal rows
+            yield np.copyto, biases, b[:, np.newaxis, np.newaxis]
+        else:
+            biases = b.swapaxes(1, 2)[..., np.newaxis]
+        spread = 0  # of the padded image's rows so far
+        for start, stop in self._blocks(x, BLOCK_BYTES):
+            end = g.stride * (stop - 1) + g.kernel
+            yield from self._spread(x, rows, spread, end)
+            spread = end
+            out = y[start:stop]
+            products = columns.products_of(out)
+            for first, last, low, high in runs(self._forward_taps, start, stop):
+                met = windows(rows[:, g.stride * first + low :], last - first, high - low, g.stride)
+                yield multiply(transposed(weights[:, low:high]), met, products[:, first - start : last - start])
+            for row in self._blank:
+                if start <= row < stop:
+                    yield products[:, row - start].fill, 0
+            yield from columns.join(products, out)
+            if biases is not None:
+                yield np.add, out, biases if len(biases) == 1 else biases[start:stop], out
+
+    def _backward(self, rows: Array, W: Array, dy: Array, dW: Array, db: Array | None, dx: Array | None) -> Calls:
         g, columns = self.geometry, self._columns
         before = self._taps - 1  # rows of dy, before its own, that a row of dx meets
         dproducts = columns.dproducts_of(dy)
         shape = (columns.products, g.kernel, columns.depth, g.out_channels)
         dweights = thread_scratch("dweights", shape, dy.dtype)
-        dweights[...] = 0
+        yield dweights.fill, 0
         if db is not None:
-            db[...] = 0
+            yield db.fill, 0
         if dx is not None:
-            dx[self._unmet] = 0
-            weights = self._backward_weights(W)
+            for row in self._unmet:
+                yield dx[row].fill, 0
+            weights = yield from self._backward_weights(W)
         for start, stop in self._blocks(dy, BACKWARD_BYTES):
             out = dy[start:stop]
             if db is not None and db.ndim == 1:
-                db += sums(out)
+                yield from add_sums(out, db)
             elif db is not None:
-                np.sum(out.swapaxes(1, 2), axis=3, out=db[start:stop])
-            columns.join_back(out, dproducts[:, start:stop])
-            self._weight_gradient(rows, dproducts, start, stop, dweights)
+                yield np.add.reduce, out.swapaxes(1, 2), 3, None, db[start:stop]
+            yield from columns.join_back(out, dproducts[:, start:stop])
+            yield from self._weight_gradient(rows, dproducts, start, stop, dweights)
             if dx is not None:
-                self._input_gradient(weights, dproducts, start, stop if stop < len(dy) else stop + before, dx)
-        columns.weights_back(dweights, dW)
+                yield from self._input_gradient(
+                    weights, dproducts, start, stop if stop < len(dy) else stop + before, dx
+                )
+        yield from columns.weights_back(dweights, dW)
 
-    def _weight_gradient(self, rows: Array, dproducts: Array, start: int, stop: int, dweights: Array) -> None:
+    def _weight_gradient(self, rows: Array, dproducts: Array, start: int, stop: int, dweights: Array) -> Calls:
         """Add what the rows of dy from start to stop make of the gradient, (products, k, depth, M)."""
         g = self.geometry
         pixels = matrices(dproducts[:, start:stop]).swapaxes(3, 4)
         if self._turns:
-            pixels = copied("by column", pixels)
+            pixels = yield from copied("by column", pixels)
             if self._gathers:
-                self._gathered_gradient(rows[:, start : stop + g.kernel - 1], pixels, start, stop, dweights)
+                yield from self._gathered_gradient(rows[:, start : stop + g.kernel - 1], pixels, start, stop, dweights)
                 return
         for first, last, low, high in runs(self._forward_taps, start, stop):
             met = matrices(windows(rows[:, g.stride * first + low :], last - first, high - low, g.stride))
-            total = sum_of_products(met, pixels[:, first - start : last - start])
-            dweights[:, low:high] += total.reshape(dweights[:, low:high].shape)
+            total = dweights[:, low:high].reshape(len(met), -1, g.out_channels)
+            yield from add_products(met, pixels[:, first - start : last - start], total)
 
-    def _gathered_gradient(self, rows: Array, pixels: Array, start: int, stop: int, dweights: Array) -> None:
+    def _gathered_gradient(self, rows: Array, pixels: Array, start: int, stop: int, dweights: Array) -> Calls:
         """The same where the stride is 1, by one product for each row of the kernel over all rows of dy that it meets.
 
         Given are only the spread rows that are met, and of those of dy their pixels (products, rows, 1, tiles · N, M).
         """
         g = self.geometry
-        channels = copied("by channel", merged(rows).swapaxes(1, 2))  # (products, depth, rows, tiles · N)
+        # (products, depth, rows, tiles · N)
+        channels = yield from copied("by channel", merged(rows).swapaxes(1, 2))
         for tap in range(g.kernel):
             first, last = max(g.top - tap, start), min(g.top - tap + g.height, stop)
             if first < last:
                 met = channels[:, :, first - start + tap : last - start + tap]
                 theirs = pixels[:, first - start : last - start].reshape(len(pixels), 1, 1, -1, g.out_channels)
-                dweights[:, tap] += sum_of_products(met.reshape(len(met), 1, 1, met.shape[1], -1), theirs)
+                yield from add_products(met.reshape(len(met), 1, 1, met.shape[1], -1), theirs, dweights[:, tap])
 
-    def _input_gradient(self, weights: list[Array], dproducts: Array, start: int, stop: int, dx: Array) -> None:
+    def _input_gradient(self, weights: list[Array], dproducts: Array, start: int, stop: int, dx: Array) -> Calls:
         """The rows of dx whose last row of dy is one from start to stop."""
         g, columns, s = self.geometry, self._columns, self.geometry.stride
         for phase, phase_weights in enumerate(weights):
@@ -217,22 +232,21 @@ class Correlation:
                 met = windows(dproducts[:, first - taps + 1 + low :], last - first, high - low, 1)
                 drows = columns.drows_of(last - first, dx)
                 flat = phase_weights[:, :, low:high].reshape(*phase_weights.shape[:2], -1)
-                multiply(flat, met, columns.inner(drows))
+                yield multiply(flat, met, columns.inner(drows))
                 at = s * first + phase - g.top
-                columns.spread_back(drows, dx[at : at + s * (last - first - 1) + 1 : s])
+                yield from columns.spread_back(drows, dx[at : at + s * (last - first - 1) + 1 : s])
 
-    def _backward_weights(self, W: Array) -> list[Array]:
+    def _backward_weights(self, W: Array) -> Generator[Call, None, list[Array]]:
         """The weights for dx's rows of each phase, (products, depth, taps, M): every s-th row of the kernel, backwards.
 
         The padded image's rows s q + phase, for any q, meet the same rows of the kernel.
         """
-        g, weights = self.geometry, self._columns.weights(W).transpose(0, 2, 1, 3)
+        g = self.geometry
+        weights = (yield from self._columns.weights(W)).transpose(0, 2, 1, 3)
         phases = []
         for phase in range(min(g.stride, g.kernel)):
             rows = weights[:, :, phase :: g.stride][:, :, ::-1]
-            kept = thread_scratch(f"backward {phase}", rows.shape, W.dtype)
-            kept[...] = rows
-            phases.append(kept)
+            phases.append((yield from copied(f"backward {phase}", rows)))
         return phases
 
     def _taps_of(self, phase: int) -> list[tuple[int, int]]:
@@ -253,12 +267,12 @@ class Correlation:
         edges = [g.out_height * block // count for block in range(count + 1)]
         return itertools.pairwise(edges)
 
-    def _spread(self, x: Array, rows: Array, start: int, stop: int) -> None:
+    def _spread(self, x: Array, rows: Array, start: int, stop: int) -> Calls:
         """Spread those of the padded image's rows from start to stop that are on the image."""
         top = self.geometry.top
         first, last = max(start - top, 0), min(stop - top, len(x))
         if first < last:
-            self._columns.spread(x[first:last], rows[:, first + top : last + top])
+            yield from self._columns.spread(x[first:last], rows[:, first + top : last + top])
 
 
 class Columns(ABC):
@@ -272,11 +286,11 @@ class Columns(ABC):
         self.products, self.depth, self.tiles = products, depth, tiles
 
     @abstractmethod
-    def weights(self, W: Array) -> Array:
+    def weights(self, W: Array) -> CallsFor:
         """What the spread rows are multiplied with, (products, k, depth, M), from W (k, k, C, M)."""
 
     @abstractmethod
-    def weights_back(self, dweights: Array, dW: Array) -> None:
+    def weights_back(self, dweights: Array, dW: Array) -> Calls:
         """The gradient dW from that of the above as (products, k, depth, M)."""
 
     def rows_of(self, scratch: Callable[[str, Shape, Any], Array], rows: int, images: int, dtype: Any) -> Array:
@@ -284,7 +298,7 @@ class Columns(ABC):
         return scratch("rows", (self.products, rows, self.depth, self.tiles, images), dtype)
 
     @abstractmethod
-    def spread(self, x: Array, rows: Array) -> None:
+    def spread(self, x: Array, rows: Array) -> Calls:
         """The rows of x spread."""
 
     def drows_of(self, rows: int, dx: Array) -> Array:
@@ -296,7 +310,7 @@ class Columns(ABC):
         return drows
 
     @abstractmethod
-    def spread_back(self, drows: Array, dx: Array) -> None:
+    def spread_back(self, drows: Array, dx: Array) -> Calls:
         """The transpose of `spread`: dx (rows, C, W, N), which may be every s-th row of an image."""
 
     @abstractmethod
@@ -304,7 +318,7 @@ class Columns(ABC):
         """Where the products of the rows y (rows, M, Wo, N) go, (products, rows, M, tiles, N)."""
 
     @abstractmethod
-    def join(self, products: Array, y: Array) -> None:
+    def join(self, products: Array, y: Array) -> Calls:
         """The result's rows from the products."""
 
     @abstractmethod
@@ -312,7 +326,7 @@ class Columns(ABC):
         """Where the products' gradient goes, likewise."""
 
     @abstractmethod
-    def join_back(self, dy: Array, dproducts: Array) -> None:
+    def join_back(self, dy: Array, dproducts: Array) -> Calls:
         """The transpose."""
 
 
@@ -322,43 +336,46 @@ class Shifts(Columns):
     def __init__(self, geometry: Geometry) -> None:
         super().__init__(geometry, 1, geometry.kernel * geometry.channels, geometry.out_width)
 
-    def weights(self, W: Array) -> Array:
+    def weights(self, W: Array) -> CallsFor:
+        yield from ()
         return W.reshape(1, len(W), -1, W.shape[3])
 
-    def weights_back(self, dweights: Array, dW: Array) -> None:
-        dW[...] = dweights.reshape(dW.shape)
+    def weights_back(self, dweights: Array, dW: Array) -> Calls:
+        yield np.copyto, dW, dweights.reshape(dW.shape)
 
-    def spread(self, x: Array, rows: Array) -> None:
+    def spread(self, x: Array, rows: Array) -> Calls:
         g = self.geometry
         shifted = rows.reshape(rows.shape[1], g.kernel, g.channels, g.out_width, rows.shape[4])
         for tap in range(g.kernel):
             first, last, column = self._seen(tap)
-            shifted[:, tap, :, :first] = 0
-            shifted[:, tap, :, last:] = 0
-            shifted[:, tap, :, first:last] = x[:, :, column : column + g.stride * (last - first) : g.stride]
+            yield shifted[:, tap, :, :first].fill, 0
+            yield shifted[:, tap, :, last:].fill, 0
+            seen = x[:, :, column : column + g.stride * (last - first) : g.stride]
+            yield np.copyto, shifted[:, tap, :, first:last], seen
 
-    def spread_back(self, drows: Array, dx: Array) -> None:
+    def spread_back(self, drows: Array, dx: Array) -> Calls:
         g = self.geometry
         shifted = drows.reshape(drows.shape[1], g.kernel, g.channels, g.out_width, drows.shape[4])
         if g.kernel == g.stride == 1 and g.left == 0:
-            dx[...] = shifted[:, 0]
+            yield np.copyto, dx, shifted[:, 0]
             return
-        dx[...] = 0
+        yield dx.fill, 0
         for tap in range(g.kernel):
             first, last, column = self._seen(tap)
-            dx[:, :, column : column + g.stride * (last - first) : g.stride] += shifted[:, tap, :, first:last]
+            seen = dx[:, :, column : column + g.stride * (last - first) : g.stride]
+            yield np.add, seen, shifted[:, tap, :, first:last], seen
 
     def products_of(self, y: Array) -> Array:
         return y[np.newaxis]
 
-    def join(self, products: Array, y: Array) -> None:
-        """They are the result already."""
+    def join(self, products: Array, y: Array) -> Calls:
+        yield from ()  # they are the result already
 
     def dproducts_of(self, dy: Array) -> Array:
         return dy[np.newaxis]
 
-    def join_back(self, dy: Array, dproducts: Array) -> None:
-        """They are the gradient already."""
+    def join_back(self, dy: Array, dproducts: Array) -> Calls:
+        yield from ()  # they are the gradient already
 
     def _seen(self, tap: int) -> tuple[int, int, int]:
         """The results (first, last) for which column `tap` of the kernel is on the image, and the first's column."""
@@ -377,7 +394,6 @@ class ToomCook(Columns):
         self.span = self.BT.shape[1]
         super().__init__(geometry, len(self.G), geometry.channels, math.ceil(geometry.out_width / m))
         self.reach = math.ceil(self.span / self.step) - 1  # how many tiles further on a tile's columns go
-        self._matrices: dict[tuple[str, Any, int, int], Array] = {}
 
     @functools.cached_property
     def _reads(self) -> list[tuple[int, int, int, int]]:
@@ -403,24 +419,23 @@ class ToomCook(Columns):
         results = [(0, min(self.geometry.out_width - self.m * tile, self.m)) for tile in range(self.tiles)]
         return runs(results)
 
-    def weights(self, W: Array) -> Array:
+    def weights(self, W: Array) -> CallsFor:
         weights = thread_scratch("weights", (self.products, len(W), *W.shape[2:]), W.dtype)
         by_row = weights.reshape(self.products, len(W), -1).transpose(1, 0, 2)
-        np.matmul(self.G.astype(W.dtype), W.reshape(*W.shape[:2], -1), out=by_row)
+        yield np.matmul, self.G.astype(W.dtype), W.reshape(*W.shape[:2], -1), by_row
         return weights
 
-    def weights_back(self, dweights: Array, dW: Array) -> None:
+    def weights_back(self, dweights: Array, dW: Array) -> Calls:
         by_row = dweights.reshape(*dweights.shape[:2], -1).transpose(1, 0, 2)
-        np.matmul(self.G.T.astype(dW.dtype), by_row, out=dW.reshape(*dW.shape[:2], -1))
+        yield np.matmul, self.G.T.astype(dW.dtype), by_row, dW.reshape(*dW.shape[:2], -1)
 
-    def spread(self, x: Array, rows: Array) -> None:
+    def spread(self, x: Array, rows: Array) -> Calls:
         out = rows.transpose(1, 2, 3, 0, 4)
         for tile in self._blank:
-            out[:, :, tile] = 0
+            yield out[:, :, tile].fill, 0
         for first, last, low, high in self._reads:
-            np.matmul(
-                self._matrix("BT", x, low, high), self._tiles(x, first, last, low, high), out=out[:, :, first:last]
-            )
+            BT = np.ascontiguousarray(self.BT[:, low:high], x.dtype)
+            yield np.matmul, BT, self._tiles(x, first, last, low, high), out[:, :, first:last]
 
     def rows_of(self, scratch: Callable[[str, Shape, Any], Array], rows: int, images: int, dtype: Any) -> Array:
         return tiled(scratch, "rows", (self.products, rows, self.depth, self.tiles, images), dtype)
@@ -433,16 +448,17 @@ class ToomCook(Columns):
     def inner(self, drows: Array) -> Array:
         return drows[:, :, self.reach : self.reach + self.tiles].transpose(3, 0, 1, 2, 4)
 
-    def spread_back(self, drows: Array, dx: Array) -> None:
+    def spread_back(self, drows: Array, dx: Array) -> Calls:
         # A column gets something from its own tile and the `reach` before: one product with all of them in a row.
         rows, depth, _, products, images = drows.shape
         beside = np.lib.stride_tricks.as_strided(
             drows, (rows, depth, self.tiles + self.reach, (self.reach + 1) * products, images), drows.strides
         )
+        B = self._beside()
         for first, last, low, high in self._writes:
-            columns = tiles_of(dx, self.step * first - self.geometry.left + low, last - first, self.step, high - low)
-            np.matmul(self._matrix("beside", dx, low, high), beside[:, :, first:last], out=columns)
-        dx[:, :, self.step * (self.tiles + self.reach) - self.geometry.left :] = 0
+            part = np.ascontiguousarray(B[low:high], dx.dtype)
+            yield np.matmul, part, beside[:, :, first:last], self._tiles(dx, first, last, low, high)
+        yield dx[:, :, self.step * (self.tiles + self.reach) - self.geometry.left :].fill, 0
 
     def products_of(self, y: Array) -> Array:
         return thread_scratch("products", (self.products, *y.shape[:2], self.tiles, y.shape[3]), y.dtype)
@@ -451,31 +467,17 @@ class ToomCook(Columns):
         shape = (self.products, *dy.shape[:2], self.tiles, dy.shape[3])
         return tiled(thread_scratch, "dproducts", shape, dy.dtype)
 
-    def join(self, products: Array, y: Array) -> None:
+    def join(self, products: Array, y: Array) -> Calls:
         source = products.transpose(1, 2, 3, 0, 4)
         for first, last, _, count in self._joins:
-            np.matmul(
-                self._matrix("AT", y, 0, count), source[:, :, first:last], out=self._results(y, first, last, count)
-            )
+            AT = np.ascontiguousarray(self.AT[:count], y.dtype)
+            yield np.matmul, AT, source[:, :, first:last], self._results(y, first, last, count)
 
-    def join_back(self, dy: Array, dproducts: Array) -> None:
+    def join_back(self, dy: Array, dproducts: Array) -> Calls:
         out = dproducts.transpose(1, 2, 3, 0, 4)
         for first, last, _, count in self._joins:
-            results = self._results(dy, first, last, count)
-            np.matmul(self._matrix("A", dy, 0, count), results, out=out[:, :, first:last])
-
-    def _matrix(self, name: str, x: Array, low: int, high: int) -> Array:
-        """The map from or to some of a tile's columns or results, in x's dtype."""
-        key = (name, x.dtype, low, high)
-        if key not in self._matrices:
-            matrix = {
-                "BT": lambda: self.BT[:, low:high],
-                "AT": lambda: self.AT[low:high],
-                "A": lambda: self.AT[low:high].T,
-                "beside": lambda: self._beside()[low:high],
-            }[name]()
-            self._matrices[key] = np.ascontiguousarray(matrix, x.dtype)
-        return self._matrices[key]
+            A = np.ascontiguousarray(self.AT[:count].T, dy.dtype)
+            yield np.matmul, A, self._results(dy, first, last, count), out[:, :, first:last]
 
     def _beside(self) -> Array:
         """What a step's columns get from the tiles `reach` before it to its own, (step, (reach + 1) n)."""
@@ -514,11 +516,13 @@ def merged(rows: Array) -> Array:
     return rows.reshape(*rows.shape[:3], -1)
 
 
-def sums(rows: Array) -> Array:
-    """The sum of (rows, M, Wo, N) over all but M."""
+def add_sums(rows: Array, to: Array) -> Calls:
+    """Add to (M,) the sum of (rows, M, Wo, N) over all else."""
     flat = rows.reshape(*rows.shape[:2], -1)
-    total: Array = np.matmul(flat, np.ones(flat.shape[2], rows.dtype)).sum(axis=0)
-    return total
+    sums, total = (thread_scratch(key, shape, to.dtype) for key, shape in (("sums", flat.shape[:2]), ("sum", to.shape)))
+    yield np.matmul, flat, np.ones(flat.shape[2], rows.dtype), sums
+    yield np.add.reduce, sums, 0, None, total
+    yield np.add, to, total, to
 
 
 def tiled(scratch: Callable[[str, Shape, Any], Array], key: str, shape: Shape, dtype: Any) -> Array:
@@ -541,17 +545,17 @@ def matrices(rows: Array) -> Array:
     return merged(rows)[:, :, np.newaxis] if in_one(rows) else rows.transpose(0, 1, 3, 2, 4)
 
 
-def copied(key: str, rows: Array) -> Array:
+def copied(key: str, rows: Array) -> CallsFor:
     """A copy, in C order, of a view whose axes lie otherwise in memory: with it OpenBLAS is up to twice as quick."""
     copy = thread_scratch(key, rows.shape, rows.dtype)
-    copy[...] = rows
+    yield np.copyto, copy, rows
     return copy
 
 
-def sum_of_products(left: Array, right: Array) -> Array:
-    """The sum of left (products, rows, tiles, D, K) times right (products, rows, tiles, K, M) over rows and tiles.
+def add_products(left: Array, right: Array, to: Array) -> Calls:
+    """Add to (products, D, M) left (products, rows, tiles, D, K) times right (products, rows, tiles, K, M).
 
-    It is (products, D, M).
+    The products are summed over rows and tiles.
     """
     (products, rows, tiles, D, K), M = left.shape, right.shape[4]
     width, height = K, D
@@ -560,10 +564,11 @@ def sum_of_products(left: Array, right: Array) -> Array:
         height = D // pieces(D, SMALL_PRODUCT // (M * width))
     shape = (products, rows, tiles, K // width, D // height)
     parts = thread_scratch("parts", (*shape, height, M), left.dtype)
+    total = thread_scratch("total", (products, D // height, height, M), left.dtype)
     lefts = left.reshape(products, rows, tiles, D // height, height, K // width, width).transpose(0, 1, 2, 5, 3, 4, 6)
-    rights = right.reshape(products, rows, tiles, K // width, 1, width, M)
-    total: Array = np.matmul(lefts, rights, out=parts).sum(axis=(1, 2, 3))
-    return total.reshape(products, D, M)
+    yield np.matmul, lefts, right.reshape(products, rows, tiles, K // width, 1, width, M), parts
+    yield np.add.reduce, parts, (1, 2, 3), None, total
+    yield np.add, to, total.reshape(to.shape), to
 
 
 @functools.cache
@@ -578,14 +583,13 @@ def transposed(weights: Array) -> Array:
     return weights.reshape(len(weights), -1, weights.shape[3]).transpose(0, 2, 1)
 
 
-def multiply(matrices: Array, rows: Array, out: Array) -> None:
+def multiply(matrices: Array, rows: Array, out: Array) -> Call:
     """Matrices (products, M, K) times rows (products, rows, K, tiles, N) into out (products, rows, M, tiles, N)."""
     if not SMALL_PRODUCTS and in_one(rows) and in_one(out):
-        np.matmul(matrices[:, np.newaxis], merged(rows), out=merged(out))
-        return
+        return np.matmul, matrices[:, np.newaxis], merged(rows), merged(out)
     images = rows.shape[4]
     width = images // pieces(images, SMALL_PRODUCT // (matrices.shape[1] * matrices.shape[2]))
-    np.matmul(matrices[:, np.newaxis, np.newaxis, np.newaxis], strips(rows, width), out=strips(out, width))
+    return np.matmul, matrices[:, np.newaxis, np.newaxis, np.newaxis], strips(rows, width), strips(out, width)
 
 
 def in_one(rows: Array) -> bool:

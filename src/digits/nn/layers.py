@@ -12,15 +12,17 @@ pixel goes a row of pixels (C, W, N) at a time, all its operations on one row be
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from digits.nn.correlation import Correlation, Geometry
 from digits.nn.pixels import Pixels
-from digits.nn.scratch import Array, Scratch, Shape, thread_scratch
+from digits.nn.plans import Call, Calls, Plans
+from digits.nn.scratch import Array, Scratch, Shape, thread_scratch, thread_zeros
 
 
 @dataclass
@@ -39,6 +41,7 @@ class Layer(ABC):
         self.output_shape: Shape = ()  # of one image, known once the layer is built
         self.multiply_adds = 0  # of a forward pass of one image, likewise
         self.scratch = Scratch()
+        self.plans = Plans()
 
     def build(self, shape: Shape) -> Shape:
         """The shape of one image after this layer, given its shape before; raises ValueError if it can't be."""
@@ -232,7 +235,11 @@ class Conv2D(Layer):
         g = self.geometry
         self.rows = self._correlation.rows(self.scratch if rng else thread_scratch, len(x), x.dtype)
         y = self.scratch("y", (g.out_height, g.out_channels, g.out_width, len(x)), x.dtype)
-        self._correlation.forward(laid_out(x), W, y, self.rows, b)
+        images = laid_out(x)
+        if not self.input_gradient:  # they come from outside, where each batch has a place of its own
+            images = self.scratch("x", images.shape, x.dtype)
+            images[...] = x.transpose(1, 3, 2, 0)
+        self._correlation.forward(images, W, y, self.rows, b)
         return handed_on(y, 4)
 
     def correlated_back(self, dy: Array, W: Array, dW: Array, db: Array | None, input_gradient: bool) -> Array:
@@ -300,34 +307,30 @@ class BatchNorm(Layer):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         rows = laid_out(x)
-        a, c = self.slopes(rows, rows, rng)
-        slope, intercept = as_row("a", a, rows), as_row("c", c, rows)
         y = self.scratch("y", rows.shape, x.dtype)
-        for row, out in zip(rows, y, strict=True):
-            np.multiply(row, slope, out=out)
-            out += intercept
+        self.plans(self._scaled, rows, *self.slopes(rows, rng), y)
         return handed_on(y, x.ndim)
 
     def backward(self, dy: Array) -> Array:
         drows = laid_out(dy)
-        a, b, c = self.slopes_back(*channel_sums(zip(drows, self.x, strict=True)))
-        slope, x_slope, intercept = (as_row(key, of, drows) for key, of in (("a", a), ("b", b), ("c", c)))
-        part = thread_scratch("part", drows.shape[1:], dy.dtype)
-        for x, drow in zip(self.x, drows, strict=True):
-            drow *= slope
-            drow += np.multiply(x, x_slope, out=part)
-            drow += intercept
+        sums = self.scratch("sums", (len(drows), 2, self.channels), dy.dtype)
+        self.plans(channel_sums, drows, self.x, sums)
+        self.plans(self._scaled_back, drows, self.x, *self.slopes_back(*sums.sum(axis=0, dtype=np.float64)))
         return handed_on(drows, dy.ndim)
 
-    def slopes(self, x: Array, rows: Iterable[Array], rng: np.random.Generator | None) -> tuple[Array, Array]:
-        """a and c of y = a x + c, (C,) each, for x as `laid_out` has it; its rows may be in the making."""
+    def slopes(self, x: Array, rng: np.random.Generator | None, before: Array | None = None) -> tuple[Array, Array]:
+        """a and c of y = a x + c, (C,) each, for x as `laid_out` has it; `before`, if given, is what x is the ReLU of,
+        which is computed on the way.
+        """
         self.x = x
         if rng is None:
-            for _ in rows:
-                pass
+            if before is not None:
+                self.plans(rectified, before, x)
             self.mu, variance = self.mean, self.variance
         else:
-            total, squares = channel_sums((row, row) for row in rows)
+            sums = self.scratch("sums", (len(x), 2, self.channels), x.dtype)
+            self.plans(channel_sums, x, x, sums, before)
+            total, squares = sums.sum(axis=0, dtype=np.float64)
             n = x.size // self.channels
             mean = total / n
             square = np.maximum(squares / n - mean * mean, 0)
@@ -335,17 +338,37 @@ class BatchNorm(Layer):
             self.batch_variance[...] = square * (n / max(n - 1, 1))  # of all images, as a sample tells it
             self.mu, variance = mean.astype(x.dtype), square.astype(x.dtype)
         self.sigma = np.sqrt(variance + self.epsilon)
-        a: Array = self.gamma / self.sigma
-        return a, self.beta - self.mu * a
+        a = np.divide(self.gamma, self.sigma, out=self._channels("a", x.dtype))
+        return a, np.subtract(self.beta, self.mu * a, out=self._channels("c", x.dtype))
 
     def slopes_back(self, total: Array, products: Array) -> tuple[Array, Array, Array]:
         """a, b and c of dx = a dy + b x + c, given Σ dy and Σ dy x, (C,) each; dγ and dβ are filled in."""
         n = self.x.size // self.channels
         self.dbeta[...] = total
         self.dgamma[...] = (products - self.mu * total) / self.sigma
-        a: Array = self.gamma / self.sigma
-        b = -a * self.dgamma / self.sigma / n
-        return a, b, -a * self.dbeta / n - b * self.mu
+        a, b, c = (self._channels(f"{key} back", self.x.dtype) for key in "abc")
+        np.divide(self.gamma, self.sigma, out=a)
+        np.divide(-a * self.dgamma / self.sigma, n, out=b)
+        np.subtract(-a * self.dbeta / n, b * self.mu, out=c)
+        return a, b, c
+
+    def _channels(self, key: str, dtype: Any) -> Array:
+        return self.scratch(key, (self.channels,), dtype)
+
+    def _scaled(self, x: Array, a: Array, c: Array, y: Array) -> Calls:
+        slope, intercept = yield from as_rows(x, a, c)
+        for row, out in zip(x, y, strict=True):
+            yield np.multiply, row, slope, out
+            yield np.add, out, intercept, out
+
+    def _scaled_back(self, dy: Array, x: Array, a: Array, b: Array, c: Array) -> Calls:
+        slope, x_slope, intercept = yield from as_rows(x, a, b, c)
+        part = thread_scratch("part", dy.shape[1:], dy.dtype)
+        for row, drow in zip(x, dy, strict=True):
+            yield np.multiply, drow, slope, drow
+            yield np.multiply, row, x_slope, part
+            yield np.add, drow, part, drow
+            yield np.add, drow, intercept, drow
 
 
 @dataclass
@@ -360,32 +383,18 @@ class ReLU(Layer):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         rows = laid_out(x)
-        y = self.place_of(rows)
-        for _ in self.made(rows, y):
-            pass
-        return handed_on(y, x.ndim)
+        self.plans(rectified, rows, self.place_of(rows))
+        return handed_on(self.y, x.ndim)
 
     def backward(self, dy: Array) -> Array:
         drows = laid_out(dy)
-        alive = thread_scratch("alive", drows.shape[1:], bool)
-        for row, drow in zip(self.y, drows, strict=True):
-            self.row_back(row, drow, alive)
+        self.plans(rectified_back, self.y, drows)
         return handed_on(drows, dy.ndim)
 
     def place_of(self, x: Array) -> Array:
         """Where y goes, x being as `laid_out` has it."""
         self.y = x if self.in_place else self.scratch("y", x.shape, x.dtype)
         return self.y
-
-    def made(self, x: Array, y: Array) -> Iterator[Array]:
-        """The rows of y, each when it is made."""
-        zeros = as_row("zeros", np.zeros(1, x.dtype), x)
-        for row, out in zip(x, y, strict=True):
-            yield np.maximum(row, zeros, out=out)
-
-    def row_back(self, row: Array, drow: Array, alive: Array) -> None:
-        """The gradient of a row of x, in place of that of the row of y; `alive` is overwritten."""
-        drow *= np.greater(row, 0, out=alive)
 
 
 @dataclass
@@ -408,21 +417,22 @@ class NormedConv2D(Layer):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         conv, g = self.conv, self.conv.geometry
-        before = rows = laid_out(x)
-        if self.relu:
-            rows = self.relu.place_of(before)
-        self.a, self.c = self.norm.slopes(rows, self.relu.made(before, rows) if self.relu else rows, rng)
+        before = laid_out(x)
+        rows = self.relu.place_of(before) if self.relu else before
+        self.a, self.c = self.norm.slopes(rows, rng, before if self.relu else None)
         self.V = np.multiply(conv.W, self.a[:, np.newaxis], out=self.scratch.like("V", conv.W))
         of_c = np.matmul(self.c, conv.W)
         B = g.of_ones(of_c) if self._untied else of_c.sum(axis=(0, 1))
         if conv.bias:
             B += conv.b
-        return conv.correlated(handed_on(rows, 4), self.V, B.astype(x.dtype), rng)
+        biases = self.scratch("B", B.shape, x.dtype)
+        biases[...] = B
+        return conv.correlated(handed_on(rows, 4), self.V, biases, rng)
 
     def backward(self, dy: Array) -> Array:
         norm, conv, g = self.norm, self.conv, self.conv.geometry
         dV, part = (thread_scratch(key, self.V.shape, self.V.dtype) for key in ("dV", "of c"))
-        dB = np.empty((g.out_height, g.out_width, g.out_channels) if self._untied else g.out_channels, dy.dtype)
+        dB = self.scratch("dB", g.out_shape if self._untied else g.out_shape[2:], dy.dtype)
         dx = conv.correlated_back(dy, self.V, dV, dB, self.input_gradient)
         places = (g.kernel, g.kernel, g.out_channels)
         S = g.of_ones_back(dB).astype(dy.dtype) if self._untied else np.broadcast_to(dB, places)
@@ -433,18 +443,19 @@ class NormedConv2D(Layer):
         total = np.matmul(conv.W, S[..., np.newaxis])[..., 0].sum(axis=(0, 1), dtype=np.float64)
         products = np.vecdot(conv.W, dV).sum(axis=(0, 1), dtype=np.float64)
         _, b, c = norm.slopes_back(total, products)
-        if not self.input_gradient:
-            return dx
-        drows = laid_out(dx)
-        slope, intercept = as_row("b", b, drows), as_row("c", c, drows)
-        part = thread_scratch("part", drows.shape[1:], dy.dtype)
-        alive = thread_scratch("alive", drows.shape[1:], bool)
-        for x, drow in zip(norm.x, drows, strict=True):
-            drow += np.multiply(x, slope, out=part)
-            drow += intercept
-            if self.relu:
-                self.relu.row_back(x, drow, alive)
+        if self.input_gradient:
+            self.plans(self._scaled_back, laid_out(dx), norm.x, b, c)
         return dx
+
+    def _scaled_back(self, dx: Array, x: Array, b: Array, c: Array) -> Calls:
+        slope, intercept = yield from as_rows(x, b, c)
+        part, alive = (thread_scratch(key, x.shape[1:], dtype) for key, dtype in (("part", x.dtype), ("alive", bool)))
+        for row, drow in zip(x, dx, strict=True):
+            yield np.multiply, row, slope, part
+            yield np.add, drow, part, drow
+            yield np.add, drow, intercept, drow
+            if self.relu:
+                yield from row_rectified_back(row, drow, alive)
 
     @property
     def _untied(self) -> bool:
@@ -508,27 +519,37 @@ class MaxPool2D(Layer):
         rows = laid_out(x)
         height, channels, width, images = rows.shape
         self.dx = rows if self.in_place else self.scratch("dx", rows.shape, x.dtype)
-        tall = self.scratch("tall", (height // self.size, channels, width, images), x.dtype)
-        y = self.scratch("y", (len(tall), channels, width // self.size, images), x.dtype)
-        down, along = self._taps(rows, 0), self._taps(tall, 2)
+        y = self.scratch("y", (height // self.size, channels, width // self.size, images), x.dtype)
         # Of each of the pixels but the first: whether it is larger than those before. Only training needs to know.
+        pixels = self.size - 1 if rng else 0
         self.larger = [
-            [self.scratch(f"{key} {number}", out.shape, bool) for number in range(1, self.size if rng else 1)]
-            for key, out in (("down", tall), ("along", y))
+            self.scratch("down", (pixels, *self._tall(rows)), bool),
+            self.scratch("along", (pixels, *y.shape), bool),
         ]
-        largest(down, tall, self.larger[0])
-        y[...] = along[0]  # NumPy is quicker with one array of strides than with two
-        largest([y, *along[1:]], y, self.larger[1])
+        self.plans(self._largest, rows, y, *self.larger)
         return handed_on(y, 4)
 
     def backward(self, dy: Array) -> Array:
-        dx, (down, along) = self.dx, self.larger
-        dtall = self.scratch("tall", (len(dx) // self.size, *dx.shape[1:]), dy.dtype)
-        to_largest(laid_out(dy), self._taps(dtall, 2), along)
-        dtall[:, :, dx.shape[2] // self.size * self.size :] = 0
-        to_largest(dtall, self._taps(dx, 0), down)
-        dx[len(dx) // self.size * self.size :] = 0
-        return handed_on(dx, 4)
+        self.plans(self._to_largest, laid_out(dy), self.dx, *self.larger)
+        return handed_on(self.dx, 4)
+
+    def _largest(self, x: Array, y: Array, down: Array, along: Array) -> Calls:
+        tall = thread_scratch("tall", self._tall(x), x.dtype)
+        yield from largest(self._taps(x, 0), tall, down)
+        first, *others = self._taps(tall, 2)
+        yield np.copyto, y, first  # NumPy is quicker with one array of strides than with two
+        yield from largest([y, *others], y, along)
+
+    def _to_largest(self, dy: Array, dx: Array, down: Array, along: Array) -> Calls:
+        dtall = thread_scratch("tall", self._tall(dx), dy.dtype)
+        yield from to_largest(dy, self._taps(dtall, 2), along)
+        yield dtall[:, :, dx.shape[2] // self.size * self.size :].fill, 0
+        yield from to_largest(dtall, self._taps(dx, 0), down)
+        yield dx[len(dx) // self.size * self.size :].fill, 0
+
+    def _tall(self, x: Array) -> Shape:
+        """The shape between, when rows are together and columns are not yet."""
+        return (len(x) // self.size, *x.shape[1:])
 
     def _taps(self, x: Array, axis: int) -> list[Array]:
         """Views of the first, second, ... of each `size` pixels along an axis."""
@@ -592,7 +613,8 @@ class GlobalAvgPool(Layer):
         rows = laid_out(x)
         self.shape = rows.shape
         y = self.scratch("y", (rows.shape[1], len(x)), x.dtype)
-        np.sum(rows, axis=(0, 2), out=y)
+        columns = thread_scratch("columns", rows.shape[1:], x.dtype)
+        np.sum(np.sum(rows, axis=0, out=columns), axis=1, out=y)  # NumPy is quicker with one axis than with two
         y *= 1 / (rows.shape[0] * rows.shape[2])
         return y.T
 
@@ -791,25 +813,49 @@ def pooled_shape(layer: Layer, shape: Shape, size: int) -> Shape:
     return (height // size, width // size, channels)
 
 
-def largest(taps: Sequence[Array], out: Array, larger: Sequence[Array]) -> None:
-    """The largest of arrays of one shape; `larger`, if asked for, tells which of them exceed those before."""
+def largest(taps: Sequence[Array], out: Array, larger: Array) -> Calls:
+    """The largest of arrays of one shape; `larger`, if it is of any, tells which of them exceed those before."""
     best = taps[0]
     for number, tap in enumerate(taps[1:]):
-        if larger:
-            np.greater(tap, best, out=larger[number])
-        best = np.maximum(tap, best, out=out)
+        if len(larger):
+            yield np.greater, tap, best, larger[number]
+        yield partial(np.maximum, out=out), tap, best
+        best = out
     if best is not out:
-        out[...] = best
+        yield np.copyto, out, best
 
 
-def to_largest(dout: Array, dtaps: Sequence[Array], larger: Sequence[Array]) -> None:
+def to_largest(dout: Array, dtaps: Sequence[Array], larger: Array) -> Calls:
     """The gradients of those arrays: `dout` for the largest of them, which is the last that exceeds others, else 0."""
     left = dout
     for dtap, exceeds in zip(reversed(dtaps[1:]), reversed(larger), strict=True):
-        np.multiply(left, exceeds, out=dtap)
-        left = np.subtract(left, dtap, out=dtaps[0])
+        yield np.multiply, left, exceeds, dtap
+        yield np.subtract, left, dtap, dtaps[0]
+        left = dtaps[0]
     if left is dout:
-        dtaps[0][...] = dout
+        yield np.copyto, dtaps[0], dout
+
+
+def rectified(x: Array, y: Array) -> Calls:
+    """y = max(x, 0), a row of (H, C, W, N) at a time; y may be x."""
+    for row, out in zip(x, y, strict=True):
+        yield row_rectified(row, out)
+
+
+def rectified_back(y: Array, dy: Array) -> Calls:
+    """The gradient of x in place of y's."""
+    alive = thread_scratch("alive", y.shape[1:], bool)
+    for row, drow in zip(y, dy, strict=True):
+        yield from row_rectified_back(row, drow, alive)
+
+
+def row_rectified(row: Array, out: Array) -> Call:
+    return partial(np.maximum, out=out), row, thread_zeros("zeros", row.shape, row.dtype)  # quicker than with a number
+
+
+def row_rectified_back(row: Array, drow: Array, alive: Array) -> Calls:
+    yield np.greater, row, 0, alive
+    yield np.multiply, drow, alive, drow
 
 
 def laid_out(x: Array) -> Array:
@@ -822,23 +868,23 @@ def handed_on(rows: Array, ndim: int) -> Array:
     return rows.transpose(3, 0, 2, 1) if ndim == 4 else rows[0, :, 0].T
 
 
-def as_row(key: str, channels: Array, rows: Array) -> Array:
-    """A number a channel at each pixel of one of these rows, (C, W, N): NumPy is quickest with arrays of one shape."""
-    row = thread_scratch(key, rows.shape[1:], rows.dtype)
-    row[...] = channels[:, np.newaxis, np.newaxis]
-    return row
+def as_rows(like: Array, *channels: Array) -> Generator[Call, None, list[Array]]:
+    """Each of some (C,) at all pixels of a row, (C, W, N) as in `like`: NumPy is quickest with arrays of one shape."""
+    rows = [thread_scratch(f"row {at}", like.shape[1:], like.dtype) for at in range(len(channels))]
+    for row, of in zip(rows, channels, strict=True):
+        yield np.copyto, row, of[:, np.newaxis, np.newaxis]
+    return rows
 
 
-def channel_sums(rows: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """The sums of (H, C, W, N) over all but C, and of its products with another such array: float64 (C,) each.
+def channel_sums(x: Array, other: Array, sums: Array, before: Array | None = None) -> Calls:
+    """Of each row of (H, C, W, N) the sum over W and N, and of its product with another such array: `sums` (H, 2, C).
 
-    The two come in pairs of their rows.
+    x is made on the way, row by row, where it is the ReLU of what was `before`.
     """
-    sums: list[tuple[Array, Array]] = []
-    for row, other in rows:
+    ones = np.ones(x[0, 0].size, x.dtype)
+    for at, row in enumerate(x):
+        if before is not None:
+            yield row_rectified(before[at], row)
         flat = row.reshape(len(row), -1)
-        if not sums:
-            ones = np.ones(flat.shape[1], row.dtype)
-        sums.append((np.matmul(flat, ones), np.vecdot(flat, other.reshape(flat.shape))))
-    total, product = np.array(sums, np.float64).sum(axis=0)
-    return total, product
+        yield np.matmul, flat, ones, sums[at, 0]
+        yield np.vecdot, flat, other[at].reshape(flat.shape), sums[at, 1]

@@ -11,11 +11,18 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
+LINE = 64  # bytes of a line of the cache: a vector that is in two of them takes twice as long to read
+RESERVED = 1 << 23  # bytes of addresses for each array of a thread, of which the system gives memory to what is used
+
 
 class Scratch:
-    """Arrays with unset values by name; asking for one again overwrites it."""
+    """Arrays with unset values by name; asking for one again overwrites it.
 
-    def __init__(self) -> None:
+    Each has at least so many bytes `reserved`, so that it need not move when a larger one is asked for.
+    """
+
+    def __init__(self, reserved: int = 0) -> None:
+        self._reserved = reserved
         self._kept: dict[tuple[str, np.dtype[Any]], Array] = {}
 
     def __call__(self, key: str, shape: Shape, dtype: Any) -> Array:
@@ -23,7 +30,7 @@ class Scratch:
         size, dtype = math.prod(shape), np.dtype(dtype)
         kept = self._kept.get((key, dtype))
         if kept is None or kept.size < size:
-            kept = self._kept[key, dtype] = np.empty(size, dtype)
+            kept = self._kept[key, dtype] = lined_up(max(size, self._reserved // dtype.itemsize), dtype)
         return kept[:size].reshape(shape)
 
     def zeros(self, key: str, shape: Shape, dtype: Any) -> Array:
@@ -31,7 +38,8 @@ class Scratch:
         key, size, dtype = f"{key} {shape[1:]}", math.prod(shape), np.dtype(dtype)
         kept = self._kept.get((key, dtype))
         if kept is None or kept.size < size:
-            kept = self._kept[key, dtype] = np.zeros(size, dtype)
+            kept = self._kept[key, dtype] = lined_up(size, dtype)
+            kept[...] = 0
         return kept[:size].reshape(shape)
 
     def like(self, key: str, x: Array, dtype: Any = None) -> Array:
@@ -57,8 +65,15 @@ def thread_zeros(key: str, shape: Shape, dtype: Any) -> Array:
 def _scratch() -> Scratch:
     kept: Scratch | None = getattr(_of_thread, "kept", None)
     if kept is None:
-        kept = _of_thread.kept = Scratch()
+        kept = _of_thread.kept = Scratch(RESERVED)
     return kept
+
+
+def lined_up(size: int, dtype: np.dtype[Any]) -> Array:
+    """So many numbers with unset values, the first of which begins a line of the cache."""
+    memory = np.empty(size * dtype.itemsize + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + size * dtype.itemsize].view(dtype)
 
 
 def shared_zeros(shape: Shape, dtype: Any) -> Array:

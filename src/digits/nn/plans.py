@@ -1,0 +1,47 @@
+"""Calls of NumPy that are written down once and made again and again.
+
+A convolution of a few images is a hundred short calls, and saying of what each is to be, by slices, shapes and strides,
+takes Python as long as NumPy takes to do it. But a step's arrays lie where the last step's lay, so that it need be said
+but once: the first time makes a plan, as Frigo & Johnson 2005 call it in FFTW (Proceedings of the IEEE 93), and the
+next ones go by it.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from typing import Any
+
+from digits.nn.scratch import Array
+
+Call = tuple[Any, ...]  # a function and its arguments, among them the array that it writes to
+Calls = Iterator[Call]
+CallsFor = Generator[Call, None, Array]  # at the end of which the array that is returned has its values
+
+KEPT = 4  # plans of the same work at most: one for full batches, one for the last of an epoch, and some to spare
+
+
+class Plans:
+    """Work that is written as a generator of calls, done by making them; its plans are kept for the arrays at hand.
+
+    What is written may depend on where the arrays lie, on their shapes, strides and dtypes, but not on the numbers in
+    them. Whatever other memory a call uses, the plan keeps: so it must be the same thread's every time.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Callable[..., Calls], dict[tuple[Any, ...], list[Callable[[], Any]]]] = {}
+
+    def __call__(self, write: Callable[..., Calls], *arrays: Array | None) -> None:
+        """Do what `write(*arrays)` yields."""
+        plans = self._kept.setdefault(write, {})
+        key = tuple([None if array is None else place(array) for array in arrays])
+        plan = plans.get(key)
+        if plan is None:
+            if len(plans) == KEPT:
+                del plans[next(iter(plans))]  # the oldest
+            plan = plans[key] = [partial(function, *arguments) for function, *arguments in write(*arrays)]
+        for call in plan:
+            call()
+
+
+def place(array: Array) -> tuple[Any, ...]:
+    """What tells an array from all others that are there at the same time."""
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype
