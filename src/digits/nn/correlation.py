@@ -29,8 +29,7 @@ import numpy as np
 from digits.nn.plans import Call, Calls, CallsFor, Plans
 from digits.nn.scratch import Array, Shape, thread_scratch, thread_zeros
 
-BLOCK_BYTES = 9 << 19  # of spread rows and products at a time: few enough for the caches, many for the overlap
-BACKWARD_BYTES = 5 << 19  # likewise: each of them is used twice there
+BLOCK_BYTES = 3 << 18  # of spread rows and products at a time: few enough for a core's cache, many for the overlap
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS multiplies without repacking, if it has AVX-512 for it
 SMALL_PRODUCTS = not {"AVX512F", "X86_V4"}.isdisjoint(np.show_config(mode="dicts")["SIMD Extensions"]["found"])
 STRIP = 32  # images, or whatever a product is cut along, at least in such a one
@@ -151,7 +150,7 @@ class Correlation:
         else:
             biases = b.swapaxes(1, 2)[..., np.newaxis]
         spread = 0  # of the padded image's rows so far
-        for start, stop in self._blocks(x, BLOCK_BYTES):
+        for start, stop in self._blocks(x):
             end = g.stride * (stop - 1) + g.kernel
             yield from self._spread(x, rows, spread, end)
             spread = end
@@ -180,7 +179,7 @@ class Correlation:
             for row in self._unmet:
                 yield dx[row].fill, 0
             weights = yield from self._backward_weights(W)
-        for start, stop in self._blocks(dy, BACKWARD_BYTES):
+        for start, stop in self._blocks(dy):
             out = dy[start:stop]
             if db is not None and db.ndim == 1:
                 yield from add_sums(out, db)
@@ -259,11 +258,11 @@ class Correlation:
             found.append((max(-oldest, 0), min(g.out_height - oldest, taps)) if inside else (0, 0))
         return found
 
-    def _blocks(self, x: Array, size: int) -> Iterator[tuple[int, int]]:
+    def _blocks(self, x: Array) -> Iterator[tuple[int, int]]:
         """The rows of the result, from one to another, to compute at a time."""
         g, columns = self.geometry, self._columns
         row = columns.products * columns.tiles * x.shape[3] * x.itemsize * (g.stride * columns.depth + g.out_channels)
-        count = math.ceil(g.out_height / max(size // row, 1))
+        count = math.ceil(g.out_height / max(BLOCK_BYTES // row, 1))
         edges = [g.out_height * block // count for block in range(count + 1)]
         return itertools.pairwise(edges)
 

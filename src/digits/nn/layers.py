@@ -84,6 +84,19 @@ class Layer(ABC):
     def backward(self, dy: Array) -> Array:
         """dx from dy, which may be overwritten, for the x of the last `forward` in training; gradients likewise."""
 
+    def laid_out(self, x: Array, key: str = "x") -> Array:
+        """Images (N, H, W, C) as (H, C, W, N), vectors (N, C) as (1, C, 1, N), in C order: a view where it can be, else
+        a copy in this layer's `key`.
+        """
+        rows = x.transpose(1, 3, 2, 0) if x.ndim == 4 else x.T[np.newaxis, :, np.newaxis]
+        return rows if rows.flags.c_contiguous else self.copied(rows, key)
+
+    def copied(self, rows: Array, key: str = "x") -> Array:
+        """A copy of rows (H, C, W, N) that is in the same place at every step, as plans want it."""
+        copy = self.scratch(f"laid out {key}", rows.shape, rows.dtype)
+        copy[...] = rows
+        return copy
+
     def spec(self) -> dict[str, Any]:
         """The layer as a line of a recipe: `{"layer": "dense", "units": 10, ...}`."""
         return {"layer": self.name, **asdict(self)}
@@ -109,7 +122,8 @@ class Flatten(Layer):
         return np.moveaxis(x, 0, -1).reshape(-1, len(x)).T
 
     def backward(self, dy: Array) -> Array:
-        return np.moveaxis(dy.T.reshape(*self.shape, len(dy)), -1, 0)
+        dx = np.moveaxis(dy.T.reshape(*self.shape, len(dy)), -1, 0)
+        return handed_on(self.laid_out(dx), 4) if dx.ndim == 4 else dx
 
 
 @dataclass
@@ -235,10 +249,8 @@ class Conv2D(Layer):
         g = self.geometry
         self.rows = self._correlation.rows(self.scratch if rng else thread_scratch, len(x), x.dtype)
         y = self.scratch("y", (g.out_height, g.out_channels, g.out_width, len(x)), x.dtype)
-        images = laid_out(x)
-        if not self.input_gradient:  # they come from outside, where each batch has a place of its own
-            images = self.scratch("x", images.shape, x.dtype)
-            images[...] = x.transpose(1, 3, 2, 0)
+        # Where no gradient is wanted they come from outside, and each batch has a place of its own.
+        images = self.laid_out(x) if self.input_gradient else self.copied(x.transpose(1, 3, 2, 0))
         self._correlation.forward(images, W, y, self.rows, b)
         return handed_on(y, 4)
 
@@ -247,7 +259,7 @@ class Conv2D(Layer):
         g, dx = self.geometry, None
         if input_gradient:
             dx = self.scratch("dx", (g.height, g.channels, g.width, len(dy)), dy.dtype)
-        self._correlation.backward(self.rows, W, laid_out(dy), dW, db, dx)
+        self._correlation.backward(self.rows, W, self.laid_out(dy, "dy"), dW, db, dx)
         return dy if dx is None else handed_on(dx, 4)
 
     def _padded(self, size: int) -> tuple[int, int]:
@@ -306,13 +318,13 @@ class BatchNorm(Layer):
         self.beta[...] = self.mean[...] = 0.0
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
-        rows = laid_out(x)
+        rows = self.laid_out(x)
         y = self.scratch("y", rows.shape, x.dtype)
         self.plans(self._scaled, rows, *self.slopes(rows, rng), y)
         return handed_on(y, x.ndim)
 
     def backward(self, dy: Array) -> Array:
-        drows = laid_out(dy)
+        drows = self.laid_out(dy, "dy")
         sums = self.scratch("sums", (len(drows), 2, self.channels), dy.dtype)
         self.plans(channel_sums, drows, self.x, sums)
         self.plans(self._scaled_back, drows, self.x, *self.slopes_back(*sums.sum(axis=0, dtype=np.float64)))
@@ -382,12 +394,12 @@ class ReLU(Layer):
         return False
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
-        rows = laid_out(x)
+        rows = self.laid_out(x)
         self.plans(rectified, rows, self.place_of(rows))
         return handed_on(self.y, x.ndim)
 
     def backward(self, dy: Array) -> Array:
-        drows = laid_out(dy)
+        drows = self.laid_out(dy, "dy")
         self.plans(rectified_back, self.y, drows)
         return handed_on(drows, dy.ndim)
 
@@ -417,7 +429,7 @@ class NormedConv2D(Layer):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         conv, g = self.conv, self.conv.geometry
-        before = laid_out(x)
+        before = self.laid_out(x)
         rows = self.relu.place_of(before) if self.relu else before
         self.a, self.c = self.norm.slopes(rows, rng, before if self.relu else None)
         self.V = np.multiply(conv.W, self.a[:, np.newaxis], out=self.scratch.like("V", conv.W))
@@ -444,7 +456,7 @@ class NormedConv2D(Layer):
         products = np.vecdot(conv.W, dV).sum(axis=(0, 1), dtype=np.float64)
         _, b, c = norm.slopes_back(total, products)
         if self.input_gradient:
-            self.plans(self._scaled_back, laid_out(dx), norm.x, b, c)
+            self.plans(self._scaled_back, self.laid_out(dx, "dx"), norm.x, b, c)
         return dx
 
     def _scaled_back(self, dx: Array, x: Array, b: Array, c: Array) -> Calls:
@@ -474,7 +486,7 @@ class SiLU(Layer):
     name = "silu"
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
-        rows = laid_out(x)
+        rows = self.laid_out(x)
         y = rows if self.in_place else self.scratch("y", rows.shape, x.dtype)
         if rng:
             self.slopes = self.scratch("slopes", rows.shape, x.dtype)
@@ -493,7 +505,7 @@ class SiLU(Layer):
         return handed_on(y, x.ndim)
 
     def backward(self, dy: Array) -> Array:
-        drows = laid_out(dy)
+        drows = self.laid_out(dy, "dy")
         drows *= self.slopes
         return handed_on(drows, dy.ndim)
 
@@ -516,7 +528,7 @@ class MaxPool2D(Layer):
         return pooled_shape(self, shape, self.size)
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
-        rows = laid_out(x)
+        rows = self.laid_out(x)
         height, channels, width, images = rows.shape
         self.dx = rows if self.in_place else self.scratch("dx", rows.shape, x.dtype)
         y = self.scratch("y", (height // self.size, channels, width // self.size, images), x.dtype)
@@ -530,7 +542,7 @@ class MaxPool2D(Layer):
         return handed_on(y, 4)
 
     def backward(self, dy: Array) -> Array:
-        self.plans(self._to_largest, laid_out(dy), self.dx, *self.larger)
+        self.plans(self._to_largest, self.laid_out(dy, "dy"), self.dx, *self.larger)
         return handed_on(self.dx, 4)
 
     def _largest(self, x: Array, y: Array, down: Array, along: Array) -> Calls:
@@ -575,7 +587,7 @@ class AvgPool2D(Layer):
         return pooled_shape(self, shape, self.size)
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
-        rows = laid_out(x)
+        rows = self.laid_out(x)
         self.shape = rows.shape
         y = self.scratch("y", (rows.shape[0] // self.size, rows.shape[1], rows.shape[2] // self.size, len(x)), x.dtype)
         y[...] = 0
@@ -589,7 +601,7 @@ class AvgPool2D(Layer):
         dx[...] = 0
         share = dy * (1 / self.size**2)
         for tap in self._taps(dx):
-            tap[...] = laid_out(share)
+            tap[...] = self.laid_out(share)
         return handed_on(dx, 4)
 
     def _taps(self, x: Array) -> Iterator[Array]:
@@ -610,7 +622,7 @@ class GlobalAvgPool(Layer):
         return images_shape(self, shape)[2:]
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
-        rows = laid_out(x)
+        rows = self.laid_out(x)
         self.shape = rows.shape
         y = self.scratch("y", (rows.shape[1], len(x)), x.dtype)
         columns = thread_scratch("columns", rows.shape[1:], x.dtype)
@@ -647,7 +659,7 @@ class Dropout(Layer):
         self.scale: Array | None = None
         if rng is None or self.rate == 0:
             return x
-        rows = laid_out(x)
+        rows = self.laid_out(x)
         self.scale = self.scratch("scale", self._masked(rows.shape), x.dtype)
         # Two random bytes a unit are cheaper to draw than a float, and finer than any rate needs.
         dropped = min(round(self.rate * 65536), 65535)
@@ -659,7 +671,7 @@ class Dropout(Layer):
     def backward(self, dy: Array) -> Array:
         if self.scale is None:
             return dy
-        drows = laid_out(dy)
+        drows = self.laid_out(dy, "dy")
         drows *= self.scale
         return handed_on(drows, dy.ndim)
 
@@ -856,11 +868,6 @@ def row_rectified(row: Array, out: Array) -> Call:
 def row_rectified_back(row: Array, drow: Array, alive: Array) -> Calls:
     yield np.greater, row, 0, alive
     yield np.multiply, drow, alive, drow
-
-
-def laid_out(x: Array) -> Array:
-    """Images (N, H, W, C) as (H, C, W, N), and vectors (N, C) as (1, C, 1, N), in C order: a view where it can be."""
-    return np.ascontiguousarray(x.transpose(1, 3, 2, 0) if x.ndim == 4 else x.T[np.newaxis, :, np.newaxis])
 
 
 def handed_on(rows: Array, ndim: int) -> Array:
