@@ -23,6 +23,13 @@ HOLDS = (
     *(f"{library}_NUM_THREADS" for library in ("OMP", "OPENBLAS", "MKL", "GOTO", "VECLIB")),
 )
 
+# Variables by which a contender keeps the memory that it frees, in large pages: glibc gives back the large arrays that
+# PyTorch makes at each step and takes them anew, which on a virtual machine can cost more than the step.
+KEEPS = {
+    **{f"MALLOC_{threshold}_THRESHOLD_": str(1 << 32) for threshold in ("MMAP", "TRIM")},
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
 
 class ContenderError(Exception):
     """A contender is not there, did not do what it was asked, or ended; the message says which and why."""
@@ -38,7 +45,8 @@ class Contender:
         self.name = name
         self.about: dict[str, Any] = {}  # its versions, and what else it says of itself
         self._command = command
-        self._environment = {key: value for key, value in os.environ.items() if key not in HOLDS} | dict(environment)
+        kept = {key: value for key, value in os.environ.items() if key not in HOLDS}
+        self._environment = KEEPS | kept | dict(environment)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._failure = ""
