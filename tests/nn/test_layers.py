@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digits.nn import LAYERS, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D, Network, ReLU, SiLU
-from digits.nn.layers import NormedConv2D
+from digits.nn.layers import FollowedConv2D, NormedConv2D
 
 
 def initialised(layer: Layer, inputs: int) -> Network:
@@ -176,7 +176,7 @@ def test_a_layer_is_its_spec(layer: Layer) -> None:
 
 def test_every_layer_is_known_by_its_name() -> None:
     assert all(LAYERS[name].name == name for name in LAYERS)
-    computed_as_one = {NormedConv2D}  # of layers that a recipe names by themselves
+    computed_as_one = {NormedConv2D, FollowedConv2D}  # of layers that a recipe names by themselves
     assert subclasses(Layer) == set(LAYERS.values()) | computed_as_one
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from digits.nn.scratch import Scratch
+from digits.nn.scratch import LINE, Scratch
 
 
 def test_zeros_keep_what_was_written_and_are_zeros_elsewhere() -> None:
@@ -25,3 +25,12 @@ def test_what_is_asked_for_by_the_same_name_is_the_same_memory() -> None:
     assert np.shares_memory(x, scratch("x", (2, 6), np.float32))
     assert not np.shares_memory(x, scratch("y", (4, 3), np.float32))
     assert not np.shares_memory(x, scratch.zeros("x", (4, 3), np.float32))
+
+
+def test_arrays_begin_with_a_line_of_the_cache_and_do_not_move_within_what_is_reserved() -> None:
+    scratch = Scratch(reserved=1 << 12)
+    x = scratch("x", (4, 3), np.float32)
+    assert np.shares_memory(x, scratch("x", (1 << 10,), np.float32))
+    for key, size in (("y", 5), ("z", 1 << 14)):
+        assert scratch(key, (size,), np.float32).ctypes.data % LINE == 0
+        assert scratch.zeros(key, (size, 2), np.float64).ctypes.data % LINE == 0

@@ -38,6 +38,10 @@ GATHERED_CHANNELS = 64  # from which on gathering rows for a single product over
 PLAIN_CHANNELS = 8  # below which spreading costs more than it saves
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 2.5)  # small ones: rounding grows with their powers
 
+# What is to be done with the rows of a result y when they are there, from one to another, and with what other arrays:
+# `then(start, stop, y, *others)` yields the calls.
+Then = tuple[Any, ...]
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -123,12 +127,14 @@ class Correlation:
         g = self.geometry
         return self._columns.rows_of(scratch, g.stride * (g.out_height - 1) + g.kernel, images, dtype)
 
-    def forward(self, x: Array, W: Array, y: Array, rows: Array, b: Array | None = None) -> None:
+    def forward(
+        self, x: Array, W: Array, y: Array, rows: Array, b: Array | None = None, then: Then | None = None
+    ) -> None:
         """y (Ho, M, Wo, N) from x (H, C, Wd, N), W (k, k, C, M) and, if there are biases, b; `rows` as well.
 
-        b is one a channel, (M,), or one a place, (Ho, Wo, M).
+        b is one a channel, (M,), or one a place, (Ho, Wo, M). `then` is done with some rows of y after the other.
         """
-        self._plans(self._forward, x, W, y, rows, b)
+        self._plans(self._forward, x, W, y, rows, b, *(then or ()))
 
     def backward(
         self, rows: Array, W: Array, dy: Array, dW: Array, db: Array | None = None, dx: Array | None = None
@@ -139,16 +145,21 @@ class Correlation:
         """
         self._plans(self._backward, rows, W, dy, dW, db, dx)
 
-    def _forward(self, x: Array, W: Array, y: Array, rows: Array, b: Array | None) -> Calls:
+    def _forward(
+        self,
+        x: Array,
+        W: Array,
+        y: Array,
+        rows: Array,
+        b: Array | None,
+        then: Callable[..., Calls] | None = None,
+        *others: Array,
+    ) -> Calls:
         g, columns = self.geometry, self._columns
         weights = yield from columns.weights(W)
-        if b is None:
-            biases = None
-        elif b.ndim == 1:
-            biases = thread_scratch("biases", (1, *y.shape[1:]), y.dtype)  # NumPy is quickest with equal rows
-            yield np.copyto, biases, b[:, np.newaxis, np.newaxis]
-        else:
-            biases = b.swapaxes(1, 2)[..., np.newaxis]
+        if b is not None and b.ndim == 1:
+            biases = thread_scratch("biases", (1, len(b), columns.tiles, y.shape[3]), y.dtype)
+            yield np.copyto, biases, b[:, np.newaxis, np.newaxis]  # NumPy is quickest with equal rows
         spread = 0  # of the padded image's rows so far
         for start, stop in self._blocks(x):
             end = g.stride * (stop - 1) + g.kernel
@@ -162,9 +173,13 @@ class Correlation:
             for row in self._blank:
                 if start <= row < stop:
                     yield products[:, row - start].fill, 0
+            if b is not None and b.ndim == 1:
+                yield np.add, products[columns.even], biases, products[columns.even]
             yield from columns.join(products, out)
-            if biases is not None:
-                yield np.add, out, biases if len(biases) == 1 else biases[start:stop], out
+            if b is not None and b.ndim == 3:
+                yield np.add, out, b[start:stop].swapaxes(1, 2)[..., np.newaxis], out
+            if then:
+                yield from then(start, stop, y, *others)
 
     def _backward(self, rows: Array, W: Array, dy: Array, dW: Array, db: Array | None, dx: Array | None) -> Calls:
         g, columns = self.geometry, self._columns
@@ -181,11 +196,11 @@ class Correlation:
             weights = yield from self._backward_weights(W)
         for start, stop in self._blocks(dy):
             out = dy[start:stop]
+            yield from columns.join_back(out, dproducts[:, start:stop])
             if db is not None and db.ndim == 1:
-                yield from add_sums(out, db)
+                yield from add_sums(dproducts[columns.even, start:stop], db)
             elif db is not None:
                 yield np.add.reduce, out.swapaxes(1, 2), 3, None, db[start:stop]
-            yield from columns.join_back(out, dproducts[:, start:stop])
             yield from self._weight_gradient(rows, dproducts, start, stop, dweights)
             if dx is not None:
                 yield from self._input_gradient(
@@ -284,6 +299,11 @@ class Columns(ABC):
         self.geometry = geometry
         self.products, self.depth, self.tiles = products, depth, tiles
 
+    @property
+    @abstractmethod
+    def even(self) -> int:
+        """The product to which a bias is added: it is part of all results of its tile, and its gradient their sum."""
+
     @abstractmethod
     def weights(self, W: Array) -> CallsFor:
         """What the spread rows are multiplied with, (products, k, depth, M), from W (k, k, C, M)."""
@@ -334,6 +354,10 @@ class Shifts(Columns):
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__(geometry, 1, geometry.kernel * geometry.channels, geometry.out_width)
+
+    @property
+    def even(self) -> int:
+        return 0
 
     def weights(self, W: Array) -> CallsFor:
         yield from ()
@@ -393,6 +417,10 @@ class ToomCook(Columns):
         self.span = self.BT.shape[1]
         super().__init__(geometry, len(self.G), geometry.channels, math.ceil(geometry.out_width / m))
         self.reach = math.ceil(self.span / self.step) - 1  # how many tiles further on a tile's columns go
+
+    @functools.cached_property
+    def even(self) -> int:
+        return int(np.flatnonzero((self.AT == 1).all(axis=0))[0])  # that of the point 1
 
     @functools.cached_property
     def _reads(self) -> list[tuple[int, int, int, int]]:
@@ -511,16 +539,16 @@ def windows(rows: Array, count: int, kernel: int, stride: int) -> Array:
 
 
 def merged(rows: Array) -> Array:
-    """A view of (products, rows, depth, tiles, N) as (products, rows, depth, tiles · N)."""
+    """A view of (products, rows, depth, tiles, N), the last two axes in one, as (products, rows, depth, tiles · N)."""
     return rows.reshape(*rows.shape[:3], -1)
 
 
 def add_sums(rows: Array, to: Array) -> Calls:
-    """Add to (M,) the sum of (rows, M, Wo, N) over all else."""
-    flat = rows.reshape(*rows.shape[:2], -1)
-    sums, total = (thread_scratch(key, shape, to.dtype) for key, shape in (("sums", flat.shape[:2]), ("sum", to.shape)))
-    yield np.matmul, flat, np.ones(flat.shape[2], rows.dtype), sums
-    yield np.add.reduce, sums, 0, None, total
+    """Add to (M,) the sum of (rows, M, tiles, N) over all else."""
+    by_tile = merged(rows[np.newaxis]) if in_one(rows) else rows.transpose(2, 0, 1, 3)
+    sums, total = (thread_scratch(key, of, to.dtype) for key, of in (("sums", by_tile.shape[:3]), ("sum", to.shape)))
+    yield np.matmul, by_tile, np.ones(by_tile.shape[3], rows.dtype), sums
+    yield np.add.reduce, sums, (0, 1), None, total
     yield np.add, to, total, to
 
 
@@ -593,7 +621,7 @@ def multiply(matrices: Array, rows: Array, out: Array) -> Call:
 
 def in_one(rows: Array) -> bool:
     """The last two axes of rows lie in memory as one."""
-    return bool(rows.strides[3] == rows.shape[4] * rows.strides[4])
+    return bool(rows.strides[-2] == rows.shape[-1] * rows.strides[-1])
 
 
 def strips(x: Array, width: int) -> Array:

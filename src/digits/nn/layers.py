@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from digits.nn.correlation import Correlation, Geometry
+from digits.nn.correlation import Correlation, Geometry, Then
 from digits.nn.pixels import Pixels
 from digits.nn.plans import Call, Calls, Plans
 from digits.nn.scratch import Array, Scratch, Shape, thread_scratch, thread_zeros
@@ -75,6 +75,10 @@ class Layer(ABC):
 
     def initialise(self, rng: np.random.Generator) -> None:
         """Draw the parameters' first values."""
+
+    def be_first(self) -> None:
+        """Nobody will ask for the gradient of what comes in."""
+        self.input_gradient = False
 
     @abstractmethod
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
@@ -244,15 +248,21 @@ class Conv2D(Layer):
     def backward(self, dy: Array) -> Array:
         return self.correlated_back(dy, self.W, self.dW, self.db if self.bias else None, self.input_gradient)
 
-    def correlated(self, x: Array, W: Array, b: Array | None, rng: np.random.Generator | None) -> Array:
-        """y with these weights and biases, whatever the layer's own are."""
-        g = self.geometry
+    def correlated(
+        self, x: Array, W: Array, b: Array | None, rng: np.random.Generator | None, then: Then | None = None
+    ) -> Array:
+        """y with these weights and biases, whatever the layer's own are, and what is to be done with it `then`."""
         self.rows = self._correlation.rows(self.scratch if rng else thread_scratch, len(x), x.dtype)
-        y = self.scratch("y", (g.out_height, g.out_channels, g.out_width, len(x)), x.dtype)
+        y = self.place_of(len(x), x.dtype)
         # Where no gradient is wanted they come from outside, and each batch has a place of its own.
         images = self.laid_out(x) if self.input_gradient else self.copied(x.transpose(1, 3, 2, 0))
-        self._correlation.forward(images, W, y, self.rows, b)
+        self._correlation.forward(images, W, y, self.rows, b, then)
         return handed_on(y, 4)
+
+    def place_of(self, images: int, dtype: Any) -> Array:
+        """Where y goes, (H', M, W', N)."""
+        g = self.geometry
+        return self.scratch("y", (g.out_height, g.out_channels, g.out_width, images), dtype)
 
     def correlated_back(self, dy: Array, W: Array, dW: Array, db: Array | None, input_gradient: bool) -> Array:
         """dx, if it is wanted, for the weights of the last `correlated`; dW and, if there is one, db are filled in."""
@@ -408,6 +418,11 @@ class ReLU(Layer):
         self.y = x if self.in_place else self.scratch("y", x.shape, x.dtype)
         return self.y
 
+    def following(self, x: Array, rng: np.random.Generator | None) -> tuple[Array, Then]:
+        """Where y goes, and what is to be done with the rows of x as they come."""
+        y = self.place_of(x)
+        return y, (rectified_rows, y)
+
 
 @dataclass
 class NormedConv2D(Layer):
@@ -476,6 +491,31 @@ class NormedConv2D(Layer):
 
 
 @dataclass
+class FollowedConv2D(Layer):
+    """A convolution and what follows it, a ReLU or a pooling, done with some rows while they are in the cache."""
+
+    conv: Conv2D
+    follower: "ReLU | MaxPool2D"
+
+    def parts(self) -> Sequence[Layer]:
+        return (self.conv, self.follower)
+
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+        conv, rows = self.conv, self.conv.place_of(len(x), x.dtype)
+        y, then = self.follower.following(rows, rng)
+        conv.correlated(x, conv.W, conv.b if conv.bias else None, rng, then)
+        return handed_on(y, 4)
+
+    def backward(self, dy: Array) -> Array:
+        conv, dy = self.conv, self.follower.backward(dy)
+        return conv.correlated_back(dy, conv.W, conv.dW, conv.db if conv.bias else None, self.input_gradient)
+
+    def be_first(self) -> None:
+        super().be_first()
+        self.conv.be_first()
+
+
+@dataclass
 class SiLU(Layer):
     """y = x σ(x) = h (1 + t)      h = x / 2,  t = tanh h,  σ(x) = 1 / (1 + exp(-x)) = (1 + t) / 2
 
@@ -529,21 +569,31 @@ class MaxPool2D(Layer):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         rows = self.laid_out(x)
-        height, channels, width, images = rows.shape
-        self.dx = rows if self.in_place else self.scratch("dx", rows.shape, x.dtype)
+        y, (_, *arrays) = self.following(rows, rng)
+        self.plans(self._largest, rows, *arrays)
+        return handed_on(y, 4)
+
+    def following(self, x: Array, rng: np.random.Generator | None) -> tuple[Array, Then]:
+        """Where y goes, and what is to be done with the rows of x as they come."""
+        height, channels, width, images = x.shape
+        self.dx = x if self.in_place else self.scratch("dx", x.shape, x.dtype)
         y = self.scratch("y", (height // self.size, channels, width // self.size, images), x.dtype)
         # Of each of the pixels but the first: whether it is larger than those before. Only training needs to know.
         pixels = self.size - 1 if rng else 0
-        self.larger = [
-            self.scratch("down", (pixels, *self._tall(rows)), bool),
-            self.scratch("along", (pixels, *y.shape), bool),
-        ]
-        self.plans(self._largest, rows, y, *self.larger)
-        return handed_on(y, 4)
+        down, along = ((key, (pixels, *of)) for key, of in (("down", self._tall(x)), ("along", y.shape)))
+        self.larger = [self.scratch(*down, bool), self.scratch(*along, bool)]
+        return y, (self._largest_rows, y, *self.larger)
 
     def backward(self, dy: Array) -> Array:
         self.plans(self._to_largest, self.laid_out(dy, "dy"), self.dx, *self.larger)
         return handed_on(self.dx, 4)
+
+    def _largest_rows(self, start: int, stop: int, x: Array, y: Array, down: Array, along: Array) -> Calls:
+        """The rows of y that are there with the rows of x up to `stop`, and were not with those up to `start`."""
+        rows = slice(start // self.size, stop // self.size)
+        yield from self._largest(
+            x[rows.start * self.size : rows.stop * self.size], y[rows], down[:, rows], along[:, rows]
+        )
 
     def _largest(self, x: Array, y: Array, down: Array, along: Array) -> Calls:
         tall = thread_scratch("tall", self._tall(x), x.dtype)
@@ -781,7 +831,9 @@ def built(layers: Sequence[Layer], shape: Shape) -> Shape:
 
 
 def in_order(layers: Sequence[Layer]) -> list[Layer]:
-    """The layers as they are computed: reordered, and a batch norm as one with the convolution behind it."""
+    """The layers as they are computed: reordered, a batch norm as one with the convolution behind it, and other
+    convolutions as one with the ReLU or the max pooling behind them.
+    """
     order: list[Layer] = []
     for layer in reordered(layers):
         match [*order[-2:], layer]:
@@ -791,6 +843,10 @@ def in_order(layers: Sequence[Layer]) -> list[Layer]:
                 order[-1:] = [NormedConv2D(None, norm, conv)]
             case _:
                 order.append(layer)
+    for at in reversed(range(len(order) - 1)):
+        match order[at : at + 2]:
+            case [Conv2D() as conv, (ReLU() | MaxPool2D()) as follower]:
+                order[at : at + 2] = [FollowedConv2D(conv, follower)]
     return order
 
 
@@ -852,6 +908,11 @@ def rectified(x: Array, y: Array) -> Calls:
     """y = max(x, 0), a row of (H, C, W, N) at a time; y may be x."""
     for row, out in zip(x, y, strict=True):
         yield row_rectified(row, out)
+
+
+def rectified_rows(start: int, stop: int, x: Array, y: Array) -> Calls:
+    """The rows of y from start to stop."""
+    yield from rectified(x[start:stop], y[start:stop])
 
 
 def rectified_back(y: Array, dy: Array) -> Calls:

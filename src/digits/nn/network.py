@@ -167,7 +167,7 @@ class Network:
             (layer for layer in self.order if any(leaf.parameter_shapes() for _, leaf in leaves([layer]))), None
         )
         if first:
-            first.input_gradient = False
+            first.be_first()
 
 
 def leaves(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[str, Layer]]:

@@ -66,6 +66,7 @@ class Team:
         self._job = job
         self._numbers = shared_zeros((NUMBERS,), np.float64)
         self._count = shared_zeros((1,), np.int64)  # of numbers; -1 is the end
+        self._failed = shared_zeros((workers,), np.bool_)  # who has something to report
         self._go = [FORK.Semaphore(0) for _ in range(workers - 1)]
         self._done = [FORK.Semaphore(0) for _ in range(workers - 1)]
         self._reports = [FORK.Pipe(duplex=False) for _ in range(workers - 1)]
@@ -90,12 +91,15 @@ class Team:
             self._job(0, *numbers)
         except Exception as error:  # noqa: BLE001  raised when the others are done
             failures.append(error)
-        for done, member, (report, _) in zip(self._done, self._members, self._reports, strict=True):
+        for worker, (done, member, (report, _)) in enumerate(
+            zip(self._done, self._members, self._reports, strict=True), 1
+        ):
             while not patiently(done):
                 if not member.is_alive():
                     how = f"signal {-member.exitcode}" if FORKS and member.exitcode else "no reason given"
                     raise WorkerError(f"a worker process has ended ({how}): is there too little memory?")
-            if report.poll():
+            if self._failed[worker]:
+                self._failed[worker] = False
                 failures.append(pickle.loads(report.recv_bytes()))
         if failures:
             raise failures[0]
@@ -135,6 +139,7 @@ class Team:
                 self._job(worker, *self._numbers[:count].tolist())
             except Exception as error:  # noqa: BLE001  raised in the caller
                 report.send_bytes(pickled(error))
+                self._failed[worker] = True
             done.release()
 
 

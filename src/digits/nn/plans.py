@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from digits.nn.scratch import Array
 
 Call = tuple[Any, ...]  # a function and its arguments, among them the array that it writes to
@@ -29,10 +31,10 @@ class Plans:
     def __init__(self) -> None:
         self._kept: dict[Callable[..., Calls], dict[tuple[Any, ...], list[Callable[[], Any]]]] = {}
 
-    def __call__(self, write: Callable[..., Calls], *arrays: Array | None) -> None:
-        """Do what `write(*arrays)` yields."""
+    def __call__(self, write: Callable[..., Calls], *arrays: Array | Callable[..., Calls] | None) -> None:
+        """Do what `write(*arrays)` yields; with arrays goes what is the same thing at every step, as a function is."""
         plans = self._kept.setdefault(write, {})
-        key = tuple([None if array is None else place(array) for array in arrays])
+        key = tuple([place(array) if isinstance(array, np.ndarray) else array for array in arrays])
         plan = plans.get(key)
         if plan is None:
             if len(plans) == KEPT:
