@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from contenders.networks import NETWORKS, network, operations
-from contenders.process import HOLDS, Contender, ContenderError
+from contenders.process import HOLDS, KEEPS, Contender, ContenderError
 from contenders.serving import Job
 from digits.machine import cores, describe
 
@@ -362,6 +362,7 @@ def report(results: Results, about: dict[str, dict[str, Any]], load: float, out:
         "machine": machine,
         "contenders": about,
         "removed": removed,
+        "set": {name: os.environ.get(name, value) for name, value in KEEPS.items()},
         "networks": {name: facts_of(name) for name in NETWORKS},
         "rows": [json_of(results, row) for row in results.rows],
         "pytorch_variants": results.tried,

@@ -43,13 +43,15 @@ FAKE = """
         yield step
         print("over", job.batch, job.variant, file=sys.stderr, flush=True)
 
-    serve(prepare, "numpy", colour=os.environ.get("COLOUR"), held=os.environ.get("OPENBLAS_CORETYPE"))
+    names = {"colour": "COLOUR", "held": "OPENBLAS_CORETYPE", "kept": "MALLOC_TRIM_THRESHOLD_", "own": "GLIBC_TUNABLES"}
+    serve(prepare, "numpy", **{key: os.environ.get(name) for key, name in names.items()})
 """
 
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contender:
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
     script = tmp_path / "fake.py"
     script.write_text(textwrap.dedent(FAKE), encoding="utf-8")
     path = os.pathsep.join(str(ROOT / folder) for folder in ("scripts", "src"))
@@ -94,6 +96,7 @@ def test_a_contender_says_who_it_is_and_runs_without_what_holds_libraries_back(f
         assert fake.ask(Job("train"), 0.01) > 1000
         assert set(fake.about["versions"]) == {"numpy"}
         assert (fake.about["colour"], fake.about["held"]) == ("blue", None)
+        assert (fake.about["kept"], fake.about["own"]) == (str(1 << 32), "glibc.malloc.hugetlb=0")
 
 
 def test_a_job_is_kept_ready_until_one_comes_that_differs_in_more_than_its_variant(fake: Contender) -> None:
@@ -270,12 +273,15 @@ def test_the_report_has_all_that_its_figures_follow_from(
     for name in process.HOLDS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    for name in process.KEEPS:
+        monkeypatch.delenv(name, raising=False)
     out = tmp_path / "build" / "bench.json"
     about = {KIT: {"python": "3.11", "versions": {"numpy": "2.4"}, "blas": ["openblas SkylakeX"]}}
     bench.report(results(), about, 0.5, out)
     said = capsys.readouterr().out
     content = json.loads(out.read_text(encoding="utf-8"))
     assert content["removed"] == ["OPENBLAS_CORETYPE"]
+    assert content["set"] == process.KEEPS
     assert "OPENBLAS_CORETYPE held libraries back" in said
     assert content["contenders"] == about
     assert "openblas SkylakeX" in said
