@@ -25,7 +25,8 @@ class Plans:
     """Work that is written as a generator of calls, done by making them; its plans are kept for the arrays at hand.
 
     What is written may depend on where the arrays lie, on their shapes, strides and dtypes, but not on the numbers in
-    them. Whatever other memory a call uses, the plan keeps: so it must be the same thread's every time.
+    them. Whatever other memory a call uses, the plan keeps: so it must be the same thread's every time, and what one
+    work leaves there for another must be among the arrays of both.
     """
 
     def __init__(self) -> None:
