@@ -22,7 +22,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,15 +32,24 @@ from digits.nn.scratch import Array, Shape, thread_scratch, thread_zeros
 BLOCK_BYTES = 3 << 18  # of spread rows and products at a time: few enough for a core's cache, many for the overlap
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS multiplies without repacking, if it has AVX-512 for it
 SMALL_PRODUCTS = not {"AVX512F", "X86_V4"}.isdisjoint(np.show_config(mode="dicts")["SIMD Extensions"]["found"])
+LEAST_STRIP = 16  # rows of a strip of a matrix, at least, and columns
 STRIP = 32  # images, or whatever a product is cut along, at least in such a one
 TURNED_DEPTH = 24  # rows of a matrix from which on transposing what it is multiplied with pays
 GATHERED_CHANNELS = 64  # from which on gathering rows for a single product over all of them pays, if it may be large
 PLAIN_CHANNELS = 8  # below which spreading costs more than it saves
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 2.5)  # small ones: rounding grows with their powers
 
-# What is to be done with the rows of a result y when they are there, from one to another, and with what other arrays:
-# `then(start, stop, y, *others)` yields the calls.
-Then = tuple[Any, ...]
+
+class Then(NamedTuple):
+    """What is to be done with some rows of a result as soon as they are there, while they are in the cache.
+
+    `work(start, stop, rows, *arrays)` yields the calls, given the rows from start to stop. Where so many rows are to be
+    taken `together`, from the first on, and not 0, they are not kept afterwards.
+    """
+
+    work: Callable[..., Calls]
+    arrays: tuple[Array, ...]
+    together: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,9 +141,14 @@ class Correlation:
     ) -> None:
         """y (Ho, M, Wo, N) from x (H, C, Wd, N), W (k, k, C, M) and, if there are biases, b; `rows` as well.
 
-        b is one a channel, (M,), or one a place, (Ho, Wo, M). `then` is done with some rows of y after the other.
+        b is one a channel, (M,), or one a place, (Ho, Wo, M). If there is something to do with it `then`, y need not be
+        filled in.
         """
-        self._plans(self._forward, x, W, y, rows, b, *(then or ()))
+        if then and then.together:
+            at_once = max(BLOCK_BYTES // self._row_bytes(x) // then.together, 1) * then.together
+            y = thread_scratch("passing", (min(at_once, len(y)), *y.shape[1:]), y.dtype)
+        others: list[Any] = [then.work, *then.arrays] if then else []
+        self._plans(self._forward, x, W, y, rows, b, *others)
 
     def backward(
         self, rows: Array, W: Array, dy: Array, dW: Array, db: Array | None = None, dx: Array | None = None
@@ -161,11 +175,12 @@ class Correlation:
             biases = thread_scratch("biases", (1, len(b), columns.tiles, y.shape[3]), y.dtype)
             yield np.copyto, biases, b[:, np.newaxis, np.newaxis]  # NumPy is quickest with equal rows
         spread = 0  # of the padded image's rows so far
-        for start, stop in self._blocks(x):
+        passing = len(y) < g.out_height
+        for start, stop in self._blocks(x, len(y) if passing else None):
             end = g.stride * (stop - 1) + g.kernel
             yield from self._spread(x, rows, spread, end)
             spread = end
-            out = y[start:stop]
+            out = y[: stop - start] if passing else y[start:stop]
             products = columns.products_of(out)
             for first, last, low, high in runs(self._forward_taps, start, stop):
                 met = windows(rows[:, g.stride * first + low :], last - first, high - low, g.stride)
@@ -179,7 +194,7 @@ class Correlation:
             if b is not None and b.ndim == 3:
                 yield np.add, out, b[start:stop].swapaxes(1, 2)[..., np.newaxis], out
             if then:
-                yield from then(start, stop, y, *others)
+                yield from then(start, stop, out, *others)
 
     def _backward(self, rows: Array, W: Array, dy: Array, dW: Array, db: Array | None, dx: Array | None) -> Calls:
         g, columns = self.geometry, self._columns
@@ -273,13 +288,21 @@ class Correlation:
             found.append((max(-oldest, 0), min(g.out_height - oldest, taps)) if inside else (0, 0))
         return found
 
-    def _blocks(self, x: Array) -> Iterator[tuple[int, int]]:
-        """The rows of the result, from one to another, to compute at a time."""
-        g, columns = self.geometry, self._columns
-        row = columns.products * columns.tiles * x.shape[3] * x.itemsize * (g.stride * columns.depth + g.out_channels)
-        count = math.ceil(g.out_height / max(BLOCK_BYTES // row, 1))
-        edges = [g.out_height * block // count for block in range(count + 1)]
+    def _blocks(self, x: Array, at_once: int | None = None) -> Iterator[tuple[int, int]]:
+        """The rows of the result, from one to another, to compute at a time: so many, or as many as suit the cache."""
+        height = self.geometry.out_height
+        if at_once is None:
+            count = math.ceil(height / max(BLOCK_BYTES // self._row_bytes(x), 1))
+            edges = [height * block // count for block in range(count + 1)]
+        else:
+            edges = [*range(0, height, at_once), height]
         return itertools.pairwise(edges)
+
+    def _row_bytes(self, x: Array) -> int:
+        """How much a row of the result is computed from and through, x having as many images as it has."""
+        g, columns = self.geometry, self._columns
+        depth = g.stride * columns.depth + g.out_channels
+        return int(columns.products * columns.tiles * x.shape[3] * x.itemsize * depth)
 
     def _spread(self, x: Array, rows: Array, start: int, stop: int) -> Calls:
         """Spread those of the padded image's rows from start to stop that are on the image."""
@@ -617,6 +640,15 @@ def multiply(matrices: Array, rows: Array, out: Array) -> Call:
     images = rows.shape[4]
     width = images // pieces(images, SMALL_PRODUCT // (matrices.shape[1] * matrices.shape[2]))
     return np.matmul, matrices[:, np.newaxis, np.newaxis, np.newaxis], strips(rows, width), strips(out, width)
+
+
+@functools.cache
+def strip_rows(M: int, K: int, N: int) -> int:
+    """How many rows of the left one of (M, K) times (K, N) to multiply at a time, 0 for all: so that they are small
+    products, for which OpenBLAS takes up to a quarter less time if the right one is in C order.
+    """
+    most = SMALL_PRODUCT // (K * N) if SMALL_PRODUCTS and LEAST_STRIP <= K else 0
+    return next((rows for rows in range(min(most, M), LEAST_STRIP - 1, -1) if M % rows == 0), 0)
 
 
 def in_one(rows: Array) -> bool:

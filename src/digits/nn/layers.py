@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from digits.nn.correlation import Correlation, Geometry, Then
+from digits.nn.correlation import Correlation, Geometry, Then, strip_rows
 from digits.nn.pixels import Pixels
 from digits.nn.plans import Call, Calls, Plans
 from digits.nn.scratch import Array, Scratch, Shape, thread_scratch, thread_zeros
@@ -176,7 +176,7 @@ class Dense(Layer):
         if isinstance(x, Pixels):
             x.times(self.W, out=y)
         else:
-            np.matmul(self.W, x.T, out=y)
+            self._multiply(self.W, x.T, y)
         y += self.b[:, np.newaxis]
         return y.T
 
@@ -184,10 +184,25 @@ class Dense(Layer):
         np.sum(dy, axis=0, out=self.db)
         if isinstance(self.x, Pixels):
             return self.x.gradient(dy.T, out=self.dW)
-        np.matmul(dy.T, self.x, out=self.dW)
+        self._multiply(dy.T, self.x, self.dW)
         if not self.input_gradient:
             return dy
-        return np.matmul(self.W.T, dy.T, out=self.scratch("dx", self.x.shape[::-1], dy.dtype)).T
+        dx = self.scratch("dx", self.x.shape[::-1], dy.dtype)
+        self._multiply(self.W.T, dy.T, dx)
+        return dx.T
+
+    def _multiply(self, left: Array, right: Array, out: Array) -> None:
+        """out (M, N) = left (M, K) right (K, N), by strips of left's rows where these are quicker."""
+        (M, K), N = left.shape, right.shape[1]
+        rows = strip_rows(M, K, N)
+        if rows:
+            if not right.flags.c_contiguous:
+                copy = thread_scratch("right", right.shape, right.dtype)
+                copy[...] = right
+                right = copy
+            left = np.lib.stride_tricks.as_strided(left, (M // rows, rows, K), (rows * left.strides[0], *left.strides))
+            out = out.reshape(-1, rows, N)
+        np.matmul(left, right, out=out)
 
 
 @dataclass
@@ -421,7 +436,7 @@ class ReLU(Layer):
     def following(self, x: Array, rng: np.random.Generator | None) -> tuple[Array, Then]:
         """Where y goes, and what is to be done with the rows of x as they come."""
         y = self.place_of(x)
-        return y, (rectified_rows, y)
+        return y, Then(rectified_rows, (y,))
 
 
 @dataclass
@@ -569,8 +584,8 @@ class MaxPool2D(Layer):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         rows = self.laid_out(x)
-        y, (_, *arrays) = self.following(rows, rng)
-        self.plans(self._largest, rows, *arrays)
+        y, then = self.following(rows, rng)
+        self.plans(self._largest, rows, *then.arrays)
         return handed_on(y, 4)
 
     def following(self, x: Array, rng: np.random.Generator | None) -> tuple[Array, Then]:
@@ -582,18 +597,16 @@ class MaxPool2D(Layer):
         pixels = self.size - 1 if rng else 0
         down, along = ((key, (pixels, *of)) for key, of in (("down", self._tall(x)), ("along", y.shape)))
         self.larger = [self.scratch(*down, bool), self.scratch(*along, bool)]
-        return y, (self._largest_rows, y, *self.larger)
+        return y, Then(self._largest_rows, (y, *self.larger), self.size)
 
     def backward(self, dy: Array) -> Array:
         self.plans(self._to_largest, self.laid_out(dy, "dy"), self.dx, *self.larger)
         return handed_on(self.dx, 4)
 
     def _largest_rows(self, start: int, stop: int, x: Array, y: Array, down: Array, along: Array) -> Calls:
-        """The rows of y that are there with the rows of x up to `stop`, and were not with those up to `start`."""
+        """The rows of y that the rows of x from start to stop are for, given those."""
         rows = slice(start // self.size, stop // self.size)
-        yield from self._largest(
-            x[rows.start * self.size : rows.stop * self.size], y[rows], down[:, rows], along[:, rows]
-        )
+        yield from self._largest(x, y[rows], down[:, rows], along[:, rows])
 
     def _largest(self, x: Array, y: Array, down: Array, along: Array) -> Calls:
         tall = thread_scratch("tall", self._tall(x), x.dtype)
@@ -911,8 +924,8 @@ def rectified(x: Array, y: Array) -> Calls:
 
 
 def rectified_rows(start: int, stop: int, x: Array, y: Array) -> Calls:
-    """The rows of y from start to stop."""
-    yield from rectified(x[start:stop], y[start:stop])
+    """The rows of y from start to stop, given those of x."""
+    yield from rectified(x, y[start:stop])
 
 
 def rectified_back(y: Array, dy: Array) -> Calls:

@@ -33,7 +33,7 @@ from digits.nn.optim import Optimizer, clipping, sum_of_squares
 from digits.nn.pixels import Pixels
 from digits.nn.scratch import Array, shared_zeros
 
-BLOCK_PARAMETERS = 1 << 15  # that are added up and updated at a time: 128 kB of each float32 vector
+BLOCK_PARAMETERS = 1 << 16  # that are added up and updated at a time: 256 kB of each float32 vector
 PREDICTION_IMAGES = 32, 512  # that are predicted at a time, at least and at most
 PREDICTION_NUMBERS = 1 << 20  # that a layer makes of them, at most: larger buffers do not stay in cache
 STATISTICS_IMAGES = 128  # whose statistics are taken together, about a batch's
