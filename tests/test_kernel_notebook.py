@@ -150,7 +150,7 @@ def test_the_story_has_the_committed_runs_with_their_error_bars() -> None:
     title = cells(build(Plan("cnn"), RUNS))["title"].source
     for seed in (0, 1, 2):
         assert re.search(rf"\| `\d+-\d+-cnn-s{seed}` \| 99\.\d\d% ± 0\.\d\d \|", title)
-    # 4,179, 4,184 and 4,184 of 4,200 images
+    # 4,181, 4,182 and 4,183 of 4,200 images
     assert "**99.57 %** on average" in title
     assert "not been measured" in cells(build(Plan("cnn"), RUNS / "nowhere"))["title"].source
 

@@ -32,7 +32,7 @@ from digits.nn.scratch import Array, Shape, thread_scratch, thread_zeros
 BLOCK_BYTES = 3 << 18  # of spread rows and products at a time: few enough for a core's cache, many for the overlap
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS multiplies without repacking, if it has AVX-512 for it
 SMALL_PRODUCTS = not {"AVX512F", "X86_V4"}.isdisjoint(np.show_config(mode="dicts")["SIMD Extensions"]["found"])
-LEAST_STRIP = 16  # rows of a strip of a matrix, at least, and columns
+LEAST_STRIP = 16  # rows of a strip of a matrix, at least, and columns: for fewer it does not pay
 STRIP = 32  # images, or whatever a product is cut along, at least in such a one
 TURNED_DEPTH = 24  # rows of a matrix from which on transposing what it is multiplied with pays
 GATHERED_CHANNELS = 64  # from which on gathering rows for a single product over all of them pays, if it may be large
@@ -43,8 +43,8 @@ POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 2.5)  # small ones: rounding gro
 class Then(NamedTuple):
     """What is to be done with some rows of a result as soon as they are there, while they are in the cache.
 
-    `work(start, stop, rows, *arrays)` yields the calls, given the rows from start to stop. Where so many rows are to be
-    taken `together`, from the first on, and not 0, they are not kept afterwards.
+    `work(start, stop, rows, *arrays)` yields the calls, given the rows from start to stop. It gets multiples of so many
+    rows as it takes `together`, but for the last ones, and they are not kept; any number, and kept, where that is 0.
     """
 
     work: Callable[..., Calls]
@@ -66,10 +66,6 @@ class Geometry:
     out_height: int
     out_width: int
     out_channels: int
-
-    @property
-    def out_shape(self) -> Shape:
-        return self.out_height, self.out_width, self.out_channels
 
     @property
     def padded(self) -> bool:

@@ -403,9 +403,7 @@ class BatchNorm(Layer):
         part = thread_scratch("part", dy.shape[1:], dy.dtype)
         for row, drow in zip(x, dy, strict=True):
             yield np.multiply, drow, slope, drow
-            yield np.multiply, row, x_slope, part
-            yield np.add, drow, part, drow
-            yield np.add, drow, intercept, drow
+            yield from row_added(row, x_slope, intercept, drow, part)
 
 
 @dataclass
@@ -474,7 +472,7 @@ class NormedConv2D(Layer):
     def backward(self, dy: Array) -> Array:
         norm, conv, g = self.norm, self.conv, self.conv.geometry
         dV, part = (thread_scratch(key, self.V.shape, self.V.dtype) for key in ("dV", "of c"))
-        dB = self.scratch("dB", g.out_shape if self._untied else g.out_shape[2:], dy.dtype)
+        dB = self.scratch("dB", conv.output_shape if self._untied else conv.output_shape[2:], dy.dtype)
         dx = conv.correlated_back(dy, self.V, dV, dB, self.input_gradient)
         places = (g.kernel, g.kernel, g.out_channels)
         S = g.of_ones_back(dB).astype(dy.dtype) if self._untied else np.broadcast_to(dB, places)
@@ -493,9 +491,7 @@ class NormedConv2D(Layer):
         slope, intercept = yield from as_rows(x, b, c)
         part, alive = (thread_scratch(key, x.shape[1:], dtype) for key, dtype in (("part", x.dtype), ("alive", bool)))
         for row, drow in zip(x, dx, strict=True):
-            yield np.multiply, row, slope, part
-            yield np.add, drow, part, drow
-            yield np.add, drow, intercept, drow
+            yield from row_added(row, slope, intercept, drow, part)
             if self.relu:
                 yield from row_rectified_back(row, drow, alive)
 
@@ -662,9 +658,9 @@ class AvgPool2D(Layer):
     def backward(self, dy: Array) -> Array:
         dx = self.scratch("dx", self.shape, dy.dtype)
         dx[...] = 0
-        share = dy * (1 / self.size**2)
+        share = self.laid_out(dy * (1 / self.size**2), "dy")
         for tap in self._taps(dx):
-            tap[...] = self.laid_out(share)
+            tap[...] = share
         return handed_on(dx, 4)
 
     def _taps(self, x: Array) -> Iterator[Array]:
@@ -936,12 +932,21 @@ def rectified_back(y: Array, dy: Array) -> Calls:
 
 
 def row_rectified(row: Array, out: Array) -> Call:
+    """out = max(row, 0), both (C, W, N)."""
     return partial(np.maximum, out=out), row, thread_zeros("zeros", row.shape, row.dtype)  # quicker than with a number
 
 
 def row_rectified_back(row: Array, drow: Array, alive: Array) -> Calls:
+    """The gradient in place of drow, given the row that was rectified or made of it; `alive` is overwritten."""
     yield np.greater, row, 0, alive
     yield np.multiply, drow, alive, drow
+
+
+def row_added(row: Array, slope: Array, intercept: Array, to: Array, part: Array) -> Calls:
+    """to += slope row + intercept, all (C, W, N); `part` is overwritten."""
+    yield np.multiply, row, slope, part
+    yield np.add, to, part, to
+    yield np.add, to, intercept, to
 
 
 def handed_on(rows: Array, ndim: int) -> Array:
