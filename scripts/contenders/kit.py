@@ -40,7 +40,7 @@ def training(job: Job, workers: Workers) -> Step:
         rows = slice(at + part.start, at + part.stop)
         return images[rows], labels[rows], generator(0, STEP, number, shard)
 
-    parallel = DataParallel(net, SoftmaxCrossEntropy(), Adam(), workers, job.shards, load)
+    parallel = DataParallel(net, SoftmaxCrossEntropy(), Adam(), workers, job.batch, job.shards, load)
     numbers = count(1)
 
     def step() -> int:

@@ -111,20 +111,21 @@ class Training:
         self._workers = workers
         self._averaged = None if recipe.average.name == "none" else recipe.build()
         self._averaged_at = -1  # the step at which the averaged network was last made ready to predict
+        self._count = count = recipe.mining.count(len(images))  # of an epoch
+        self.whole = recipe.train.batch_size == "all"
+        self._batch = count if recipe.train.batch_size == "all" else min(recipe.train.batch_size, count)
         self._parallel = DataParallel(
             self.network,
             recipe.loss,
             recipe.optimizer,
             workers,
+            self._batch,
             recipe.train.shards,
             self._load,
             recipe.train.clip,
             None if self._averaged is None else self._averaged.params,
             self._report if recipe.mining.share < 1 else None,
         )
-        self._count = count = recipe.mining.count(len(images))  # of an epoch
-        self.whole = recipe.train.batch_size == "all"
-        self._batch = count if recipe.train.batch_size == "all" else min(recipe.train.batch_size, count)
         self._epoch_steps = math.ceil(count / self._batch)
         self.steps = self._epoch_steps * recipe.train.epochs
         self.step = 0

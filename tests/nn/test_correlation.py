@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digits.nn import Array, Conv2D, Dense, Network, correlation, layers
+from digits.nn import Array, Conv2D, Network, correlation
 from digits.nn.correlation import POINTS, ToomCook, add_products, pieces, strided_toom_cook, toom_cook
 from digits.nn.plans import Plans
 
@@ -162,38 +162,3 @@ def test_products_are_summed_over_rows_and_tiles_however_they_are_cut(
     total = np.ones((leading[0], depth, channels))
     Plans()(add_products, left, right, total)
     np.testing.assert_allclose(total, 1 + np.einsum("prtdk,prtkm->pdm", left, right), atol=1e-11)
-
-
-@pytest.mark.parametrize(
-    ("M", "K", "N", "rows"),
-    [
-        (800, 784, 32, 32),
-        (800, 800, 64, 16),  # 19 would be small enough, but 800 is no multiple of them
-        (800, 800, 128, 0),  # strips of 9 rows would be too short
-        (10, 800, 32, 0),
-        (3920, 10, 32, 0),  # as good as small already
-        (797, 800, 32, 0),  # a prime number
-    ],
-)
-def test_large_products_are_made_by_strips_that_are_small_ones(
-    M: int, K: int, N: int, rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    strip_rows = correlation.strip_rows.__wrapped__
-    monkeypatch.setattr(correlation, "SMALL_PRODUCTS", True)
-    assert strip_rows(M, K, N) == rows
-    monkeypatch.setattr(correlation, "SMALL_PRODUCTS", False)
-    assert strip_rows(M, K, N) == 0
-
-
-def test_a_dense_layer_by_strips_is_its_equation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(correlation, "SMALL_PRODUCTS", True)  # whatever the processor at hand
-    monkeypatch.setattr(layers, "strip_rows", correlation.strip_rows.__wrapped__)
-    rng = np.random.default_rng(0)
-    network = Network([Dense(800)], (784,), np.float64).initialise(rng)
-    (layer,) = network.layers
-    assert isinstance(layer, Dense)
-    layer.input_gradient = True
-    for x, dy in ((rng.normal(size=(32, 784)), rng.normal(size=(32, 800))) for _ in range(2)):
-        np.testing.assert_allclose(layer.forward(x, rng), x @ layer.W.T + layer.b, atol=1e-11)
-        np.testing.assert_allclose(layer.backward(dy), dy @ layer.W, atol=1e-11)
-        np.testing.assert_allclose(layer.dW, dy.T @ x, atol=1e-11)

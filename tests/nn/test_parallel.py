@@ -40,6 +40,7 @@ from digits.nn import (
     probabilities,
     softmax,
 )
+from digits.nn.gradient import Gradient
 from digits.nn.parallel import FORKS, dealt, predicted_at_once
 from digits.nn.scratch import shared_zeros
 
@@ -47,8 +48,12 @@ IMAGES, SHAPE = 50, (5, 4, 1)
 Load = Callable[[int, int, slice], tuple[Array | Pixels, Array, np.random.Generator]]
 
 
-def perceptron(dtype: type = np.float64, units: int = 12, dropout: float = 0.0) -> Network:
-    layers = [Flatten(), Dense(units), ReLU(), Dropout(dropout), Dense(10)]
+def perceptron(dtype: type = np.float64, units: int = 12, dropout: float = 0.0, hidden: int = 1) -> Network:
+    """One whose hidden layers, but for the first, have gradients that are factored if they are large for the batch."""
+    layers: list[Layer] = [Flatten()]
+    for _ in range(hidden):
+        layers += [Dense(units), ReLU(), Dropout(dropout)]
+    layers.append(Dense(10))
     return Network(layers, SHAPE, dtype).initialise(np.random.default_rng(0))
 
 
@@ -78,7 +83,7 @@ def trained(
         load = loader(x, labels)
         average = shared_zeros(network.params.shape, network.params.dtype)
         loss = SoftmaxCrossEntropy(smoothing)
-        parallel = DataParallel(network, loss, optimizer, workers, shards, load, clip, average)
+        parallel = DataParallel(network, loss, optimizer, workers, images, shards, load, clip, average)
         for step in range(1, steps + 1):
             parallel.step(images, optimizer.lr, step, 1 / step)
     return parallel
@@ -87,7 +92,7 @@ def trained(
 @settings(deadline=None)
 @given(images=st.integers(1, 500), shards=st.integers(1, 16))
 def test_shards_are_an_even_partition_of_the_batch(images: int, shards: int) -> None:
-    parallel = DataParallel(perceptron(), SoftmaxCrossEntropy(), SGD(), Workers(1), shards, loader(*batch()))
+    parallel = DataParallel(perceptron(), SoftmaxCrossEntropy(), SGD(), Workers(1), images, shards, loader(*batch()))
     slices = parallel.slices(images)
     assert [i for part in slices for i in range(images)[part]] == list(range(images))
     sizes = [part.stop - part.start for part in slices]
@@ -97,13 +102,14 @@ def test_shards_are_an_even_partition_of_the_batch(images: int, shards: int) -> 
 
 @pytest.mark.parametrize("images", [1, 3, IMAGES])
 @pytest.mark.parametrize("shards", [1, 2, 4, 7])
-def test_a_step_is_that_of_the_whole_batch_in_one_piece(images: int, shards: int) -> None:
-    network, plain = perceptron(), perceptron()
+@pytest.mark.parametrize(("units", "hidden"), [(12, 1), (300, 2)])
+def test_a_step_is_that_of_the_whole_batch_in_one_piece(images: int, shards: int, units: int, hidden: int) -> None:
+    network, plain = (perceptron(units=units, hidden=hidden) for _ in range(2))
     x, labels = batch(images)
     loss = SoftmaxCrossEntropy(0.1)
     wanted = loss.forward(plain.forward(x), labels)
     plain.backward(loss.backward(images))
-    parallel = DataParallel(network, SoftmaxCrossEntropy(0.1), SGD(0.5), Workers(1), shards, loader(x, labels))
+    parallel = DataParallel(network, SoftmaxCrossEntropy(0.1), SGD(0.5), Workers(1), IMAGES, shards, loader(x, labels))
     result = parallel.step(images, 0.5, 1)
     assert (result.loss, result.correct) == pytest.approx(wanted, rel=1e-12)
     np.testing.assert_allclose(network.params, plain.params - 0.5 * plain.grads, rtol=1e-12, atol=1e-13)
@@ -119,7 +125,7 @@ def test_each_images_loss_is_reported_where_it_was_reckoned(count: int) -> None:
 
     with single_threaded_blas(), Workers(count) as workers:
         loss, load = SoftmaxCrossEntropy(0.1), loader(x, labels)
-        parallel = DataParallel(perceptron(), loss, SGD(0.0), workers, 4, load, report=report)
+        parallel = DataParallel(perceptron(), loss, SGD(0.0), workers, IMAGES, 4, load, report=report)
         result = parallel.step(IMAGES, 0.0, 7)
     wanted = [loss.forward(perceptron().forward(x[i : i + 1]), labels[i : i + 1])[0] for i in range(IMAGES)]
     np.testing.assert_allclose(losses, wanted, rtol=1e-10)
@@ -131,7 +137,7 @@ def test_a_small_batch_has_no_part_of_the_large_one_before() -> None:
     used, fresh = perceptron(), perceptron()
     x, labels = batch()
     first, second = (
-        DataParallel(network, SoftmaxCrossEntropy(), SGD(0.1), Workers(1), 8, loader(x, labels))
+        DataParallel(network, SoftmaxCrossEntropy(), SGD(0.1), Workers(1), IMAGES, 8, loader(x, labels))
         for network in (used, fresh)
     )
     first.step(IMAGES, 0.1, 1)
@@ -139,6 +145,45 @@ def test_a_small_batch_has_no_part_of_the_large_one_before() -> None:
     for parallel in (first, second):
         parallel.step(3, 0.1, 2)
     np.testing.assert_array_equal(used.params, fresh.params)
+
+
+def test_more_images_than_a_batch_has_are_refused() -> None:
+    parallel = DataParallel(perceptron(), SoftmaxCrossEntropy(), SGD(), Workers(1), 3, 2, loader(*batch()))
+    with pytest.raises(ValueError, match="4 images are more than a batch of 3"):
+        parallel.step(4, 0.1, 1)
+
+
+def test_the_gradient_of_a_large_layer_of_a_small_batch_is_made_of_its_factors_in_blocks_of_rows() -> None:
+    network = perceptron(units=300, hidden=3)  # weights of 300 x 20, 300 x 300, 300 x 300 and 10 x 300
+    gradient = Gradient(network, [network.replica()], 100)
+    rows = [block.rows for block in gradient.blocks]
+    assert rows == [None, slice(0, 208), slice(208, 300), None, slice(0, 208), slice(208, 300), None]
+    places = [range(network.count)[block.place] for block in gradient.blocks]
+    assert list(itertools.chain(*places)) == list(range(network.count))
+    for block in (block for block in gradient.blocks if block.rows):
+        layer = [layer for layer in network.layers if isinstance(layer, Dense)][block.layer]
+        np.testing.assert_array_equal(network.params[block.place], layer.W[block.rows].ravel())
+    assert all(block.rows is None for block in Gradient(network, [network.replica()], 150).blocks)
+
+
+def test_bytes_are_a_factor_of_a_gradient_as_floats_are() -> None:
+    images, labels = np.random.default_rng(0).integers(0, 256, (4, *SHAPE), np.uint8), np.arange(4)
+    float_steps, byte_steps = (
+        DataParallel(
+            perceptron(units=300),
+            SoftmaxCrossEntropy(),
+            SGD(0.1),
+            Workers(1),
+            4,
+            2,
+            lambda number, shard, part, of=of: (of(images[part]), labels[part], np.random.default_rng(0)),  # type: ignore[misc]
+        )
+        for of in (lambda pixels: pixels / 255, lambda pixels: Pixels(pixels, np.float64))
+    )
+    for parallel in (float_steps, byte_steps):
+        parallel.step(4, 0.1, 1)
+    assert any(block.rows for block in byte_steps._blocks)
+    np.testing.assert_allclose(byte_steps.network.params, float_steps.network.params, rtol=1e-12)
 
 
 OPTIMIZERS = [
@@ -149,9 +194,10 @@ OPTIMIZERS = [
 ]
 
 
+@pytest.mark.parametrize(("units", "hidden"), [(3000, 1), (300, 2)])  # 93,010 parameters, in blocks of 65,536
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
-def test_blocks_of_parameters_are_updated_as_one_vector_would_be(optimizer: Optimizer) -> None:
-    network, plain = perceptron(units=3000), perceptron(units=3000)  # 93,010 parameters, in blocks of 32,768
+def test_blocks_of_parameters_are_updated_as_one_vector_would_be(optimizer: Optimizer, units: int, hidden: int) -> None:
+    network, plain = (perceptron(units=units, hidden=hidden) for _ in range(2))
     parallel = trained(network, optimizer)
     x, labels = batch()
     loss, state = SoftmaxCrossEntropy(0.1), {name: np.zeros(plain.count) for name in optimizer.states}
@@ -164,11 +210,14 @@ def test_blocks_of_parameters_are_updated_as_one_vector_would_be(optimizer: Opti
         np.testing.assert_allclose(parallel.state[name], state[name], rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize(("units", "hidden"), [(2000, 1), (800, 2)])
 @pytest.mark.parametrize("clip", [0, 0.1])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
-def test_any_number_of_workers_gives_the_same_weights_bit_for_bit(optimizer: Optimizer, clip: float) -> None:
+def test_any_number_of_workers_gives_the_same_weights_bit_for_bit(
+    optimizer: Optimizer, clip: float, units: int, hidden: int
+) -> None:
     one, *others = (
-        trained(perceptron(np.float32, 2000, dropout=0.3), optimizer, count=count, images=333, shards=7, clip=clip)
+        trained(perceptron(np.float32, units, 0.3, hidden), optimizer, count=count, images=333, shards=7, clip=clip)
         for count in (1, 2, 4)
     )
     for other in others:
@@ -194,13 +243,21 @@ def test_a_step_decays_weights_and_not_biases(optimizer: Optimizer) -> None:
     )
 
 
+@pytest.mark.parametrize(("units", "hidden"), [(3000, 1), (300, 2)])
 @pytest.mark.parametrize("shards", [1, 3])
-def test_a_gradient_that_is_too_long_is_cut_to_the_limit_and_a_shorter_one_is_left(shards: int) -> None:
-    before = perceptron(units=3000).params.copy()
-    free = trained(perceptron(units=3000), SGD(1.0), steps=1, shards=shards).network.params - before
+def test_a_gradient_that_is_too_long_is_cut_to_the_limit_and_a_shorter_one_is_left(
+    shards: int, units: int, hidden: int
+) -> None:
+    def moved(clip: float = 0.0) -> Array:
+        network = perceptron(units=units, hidden=hidden)
+        before = network.params.copy()
+        moves: Array = trained(network, SGD(1.0), steps=1, shards=shards, clip=clip).network.params - before
+        return moves
+
+    free = moved()
     length = float(np.linalg.norm(free))
     for clip, wanted in ((length / 3, free / 3), (length * 1.01, free)):
-        cut = trained(perceptron(units=3000), SGD(1.0), steps=1, shards=shards, clip=clip).network.params - before
+        cut = moved(clip)
         np.testing.assert_allclose(cut, wanted, rtol=1e-9, atol=1e-13)
 
 
@@ -253,7 +310,7 @@ def test_the_steady_state_takes_no_new_memory() -> None:
         """One shard as bytes, the others as floats."""
         return x[part] if shard else first, labels[part], np.random.default_rng(shard)
 
-    parallel = DataParallel(network, SoftmaxCrossEntropy(0.1), SGD(momentum=0.9), Workers(1), 4, load)
+    parallel = DataParallel(network, SoftmaxCrossEntropy(0.1), SGD(momentum=0.9), Workers(1), 2000, 4, load)
 
     def steps(numbers: range) -> None:
         for number in numbers:
@@ -277,7 +334,7 @@ def test_the_steady_state_takes_no_new_memory() -> None:
 def test_a_small_batch_does_not_take_the_memory_of_the_large_ones_away() -> None:
     network = perceptron(np.float32, units=50, dropout=0.3)
     x, labels = batch(dtype=np.float32)
-    parallel = DataParallel(network, SoftmaxCrossEntropy(), SGD(), Workers(1), 2, loader(x, labels))
+    parallel = DataParallel(network, SoftmaxCrossEntropy(), SGD(), Workers(1), IMAGES, 2, loader(x, labels))
     parallel.step(IMAGES, 0.1, 1)
     before = places(parallel)
     for images in (10, 3, IMAGES, 10, IMAGES):
@@ -403,7 +460,7 @@ def test_an_error_in_a_worker_is_raised_in_the_caller(count: int, forks: bool) -
         return *batch(IMAGES // 2), np.random.default_rng(0)
 
     with Workers(count) as workers:
-        parallel = DataParallel(perceptron(), SoftmaxCrossEntropy(), SGD(), workers, 2, load)
+        parallel = DataParallel(perceptron(), SoftmaxCrossEntropy(), SGD(), workers, IMAGES, 2, load)
         for number in (1, 0, 1):
             with pytest.raises(ZeroDivisionError, match=f"shard {number}"):
                 parallel.step(IMAGES, 0.1, number)

@@ -33,6 +33,7 @@ def check(images: Array, dtype: type = np.float64) -> None:
     y = pixels.times(W, out=np.full((UNITS, count), np.nan, dtype))
     dW = pixels.gradient(dy, out=np.full((UNITS, inputs), np.nan, dtype))
     assert y.dtype == dW.dtype == dtype
+    np.testing.assert_allclose(np.asarray(pixels), x, rtol=1e-6 if dtype == np.float32 else 1e-12)
     precision = float(np.finfo(dtype).eps) * 10
     np.testing.assert_allclose(y, W @ x.T, rtol=0, atol=precision * inputs)
     np.testing.assert_allclose(dW, dy @ x, rtol=0, atol=precision * np.sqrt(count) * 10)

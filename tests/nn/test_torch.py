@@ -226,7 +226,7 @@ def test_steps_of_an_optimizer_are_pytorchs(optimizer: Optimizer, network: Netwo
         return x[part], labels[part], np.random.default_rng(number)
 
     with Workers(1) as workers:
-        parallel = DataParallel(network, SoftmaxCrossEntropy(0.1), optimizer, workers, 1, load)
+        parallel = DataParallel(network, SoftmaxCrossEntropy(0.1), optimizer, workers, images, 1, load)
         for number, (x, labels) in enumerate(batches, 1):
             result = parallel.step(images, optimizer.lr, number)
             theirs.zero_grad()

@@ -27,12 +27,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from digits.nn.plans import Call, Calls, CallsFor, Plans
+from digits.nn.products import SMALL_PRODUCT, SMALL_PRODUCTS
 from digits.nn.scratch import Array, Shape, thread_scratch, thread_zeros
 
 BLOCK_BYTES = 3 << 18  # of spread rows and products at a time: few enough for a core's cache, many for the overlap
-SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS multiplies without repacking, if it has AVX-512 for it
-SMALL_PRODUCTS = not {"AVX512F", "X86_V4"}.isdisjoint(np.show_config(mode="dicts")["SIMD Extensions"]["found"])
-LEAST_STRIP = 16  # rows of a strip of a matrix, at least, and columns: for fewer it does not pay
 STRIP = 32  # images, or whatever a product is cut along, at least in such a one
 TURNED_DEPTH = 24  # rows of a matrix from which on transposing what it is multiplied with pays
 GATHERED_CHANNELS = 64  # from which on gathering rows for a single product over all of them pays, if it may be large
@@ -636,15 +634,6 @@ def multiply(matrices: Array, rows: Array, out: Array) -> Call:
     images = rows.shape[4]
     width = images // pieces(images, SMALL_PRODUCT // (matrices.shape[1] * matrices.shape[2]))
     return np.matmul, matrices[:, np.newaxis, np.newaxis, np.newaxis], strips(rows, width), strips(out, width)
-
-
-@functools.cache
-def strip_rows(M: int, K: int, N: int) -> int:
-    """How many rows of the left one of (M, K) times (K, N) to multiply at a time, 0 for all: so that they are small
-    products, for which OpenBLAS takes up to a quarter less time if the right one is in C order.
-    """
-    most = SMALL_PRODUCT // (K * N) if SMALL_PRODUCTS and LEAST_STRIP <= K else 0
-    return next((rows for rows in range(min(most, M), LEAST_STRIP - 1, -1) if M % rows == 0), 0)
 
 
 def in_one(rows: Array) -> bool:

@@ -19,9 +19,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from digits.nn.correlation import Correlation, Geometry, Then, strip_rows
+from digits.nn.correlation import Correlation, Geometry, Then
 from digits.nn.pixels import Pixels
 from digits.nn.plans import Call, Calls, Plans
+from digits.nn.products import multiply
 from digits.nn.scratch import Array, Scratch, Shape, thread_scratch, thread_zeros
 
 
@@ -137,6 +138,7 @@ class Dense(Layer):
     dW = dyᵀ x,  db = the sum of dy over N,  dx = dy W. `init = "he"` draws W from a normal distribution with variance
     2 / D (He et al. 2015, arXiv 1502.01852) and sets b to 0; `init = "uniform"` draws W and b from (-bound, bound).
     In memory y has its units first, y being a view: sums over N, and the softmax over M, then run along whole rows.
+    Where `factors` are set, dyᵀ (M, N) and x (N, D) are left there for others to multiply, and dW is not filled in.
     """
 
     name = "dense"
@@ -151,6 +153,7 @@ class Dense(Layer):
         self.b: Array
         self.dW: Array
         self.db: Array
+        self.factors: tuple[Array, ...] = ()
 
     def build(self, shape: Shape) -> Shape:
         if len(shape) != 1:
@@ -176,33 +179,24 @@ class Dense(Layer):
         if isinstance(x, Pixels):
             x.times(self.W, out=y)
         else:
-            self._multiply(self.W, x.T, y)
+            multiply(self.W, x.T, y)
         y += self.b[:, np.newaxis]
         return y.T
 
     def backward(self, dy: Array) -> Array:
         np.sum(dy, axis=0, out=self.db)
-        if isinstance(self.x, Pixels):
-            return self.x.gradient(dy.T, out=self.dW)
-        self._multiply(dy.T, self.x, self.dW)
+        if self.factors:
+            for factor, values in zip(self.factors, (dy.T, self.x), strict=True):
+                factor[...] = values
+        elif isinstance(self.x, Pixels):
+            self.x.gradient(dy.T, out=self.dW)
+        else:
+            multiply(dy.T, self.x, self.dW)
         if not self.input_gradient:
             return dy
         dx = self.scratch("dx", self.x.shape[::-1], dy.dtype)
-        self._multiply(self.W.T, dy.T, dx)
+        multiply(self.W.T, dy.T, dx)
         return dx.T
-
-    def _multiply(self, left: Array, right: Array, out: Array) -> None:
-        """out (M, N) = left (M, K) right (K, N), by strips of left's rows where these are quicker."""
-        (M, K), N = left.shape, right.shape[1]
-        rows = strip_rows(M, K, N)
-        if rows:
-            if not right.flags.c_contiguous:
-                copy = thread_scratch("right", right.shape, right.dtype)
-                copy[...] = right
-                right = copy
-            left = np.lib.stride_tricks.as_strided(left, (M // rows, rows, K), (rows * left.strides[0], *left.strides))
-            out = out.reshape(-1, rows, N)
-        np.matmul(left, right, out=out)
 
 
 @dataclass

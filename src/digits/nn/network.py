@@ -112,6 +112,11 @@ class Network:
             at = end
         return slices
 
+    def place(self, parameter: Array) -> slice:
+        """Where in `params` a layer's parameter is."""
+        start = (parameter.ctypes.data - self.params.ctypes.data) // parameter.itemsize
+        return slice(start, start + parameter.size)
+
     def save(self, path: Path) -> None:
         """Write a checkpoint that describes itself: the layers as JSON and each array by its name, as .npz."""
         layers = [layer.spec() for layer in self.layers]

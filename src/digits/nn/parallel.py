@@ -27,13 +27,13 @@ from typing import Any, Self
 import numpy as np
 
 from digits.nn.averaging import move
+from digits.nn.gradient import Gradient
 from digits.nn.losses import SoftmaxCrossEntropy, softmax
 from digits.nn.network import Network, leaves
 from digits.nn.optim import Optimizer, clipping, sum_of_squares
 from digits.nn.pixels import Pixels
 from digits.nn.scratch import Array, shared_zeros
 
-BLOCK_PARAMETERS = 1 << 16  # that are added up and updated at a time: 256 kB of each float32 vector
 PREDICTION_IMAGES = 32, 512  # that are predicted at a time, at least and at most
 PREDICTION_NUMBERS = 1 << 20  # that a layer makes of them, at most: larger buffers do not stay in cache
 STATISTICS_IMAGES = 128  # whose statistics are taken together, about a batch's
@@ -191,7 +191,7 @@ Report = Callable[[int, slice, Array], None]
 
 
 class DataParallel:
-    """Training steps on a network whose batches are shared out.
+    """Training steps on a network whose batches, of at most `batch` images, are shared out.
 
     `load(number, shard, slice)` gives, of the batch of step `number`, that slice's images as the network takes them,
     their labels (n,) or targets (n, K), and a generator; it is called in the workers, which know of the caller's state
@@ -209,6 +209,7 @@ class DataParallel:
         loss: SoftmaxCrossEntropy,
         optimizer: Optimizer,
         workers: Workers,
+        batch: int,
         shards: int,
         load: Load,
         clip: float = 0.0,
@@ -218,16 +219,17 @@ class DataParallel:
         self.network = network
         self.optimizer = optimizer
         self.state = {name: shared_zeros(network.params.shape, network.params.dtype) for name in optimizer.states}
+        self.batch = batch
         self.shards = shards
         self.clip = clip
         self.average = average
         self._load, self._report = load, report
         self._workers = workers
-        starts = range(0, network.count, BLOCK_PARAMETERS)
-        self._blocks = [slice(start, min(start + BLOCK_PARAMETERS, network.count)) for start in starts]
-        self._decayed = [network.decayed(block.start, block.stop) for block in self._blocks]
-        self._squares = shared_zeros((len(self._blocks),), np.float64)  # of the gradient, summed in each block
         self._replicas = [network.replica() for _ in range(shards)]
+        self._gradient = Gradient(network, self._replicas, batch)
+        self._blocks = self._gradient.blocks
+        self._decayed = [network.decayed(block.place.start, block.place.stop) for block in self._blocks]
+        self._squares = shared_zeros((len(self._blocks),), np.float64)  # of the gradient, summed in each block
         self._losses = [SoftmaxCrossEntropy(loss.label_smoothing) for _ in range(shards)]
         self._results = shared_zeros((shards, 2), np.float64)  # the loss and the number of right ones
         self._team: Team | None = None
@@ -240,8 +242,10 @@ class DataParallel:
     def step(self, images: int, lr: float, number: int, rate: float = 0.0) -> Result:
         """Step `number`, counted from 1, on a batch of so many images, with the learning rate `lr`.
 
-        Afterwards the average moves by `rate` towards the parameters.
+        Afterwards the average moves by `rate` towards the parameters. Raises ValueError if the images are too many.
         """
+        if images > self.batch:
+            raise ValueError(f"{images} images are more than a batch of {self.batch}")
         if self._team is None:
             self._team = self._workers.team(self._share, max(self.shards, len(self._blocks)))
         self._team(GRADIENTS, images, number)
@@ -267,24 +271,24 @@ class DataParallel:
                 self._results[shard] = loss.forward(replica.forward(x, rng), labels)
                 if self._report:
                     self._report(int(number), shards[shard], loss.losses)
+                self._gradient.expect(shard, shards[shard])
                 replica.backward(loss.backward(count))
             return
-        scale = clipping(self._squares, self.clip) if self.clip and part == UPDATE else 1.0
         for at in range(worker, len(self._blocks), team):
-            total = self._replicas[0].grads[self._blocks[at]]
-            if part == TOTAL or not self.clip:
-                for replica in self._replicas[1 : len(shards)]:
-                    total += replica.grads[self._blocks[at]]
+            block = self._blocks[at]
+            if part == UPDATE and self.clip:
+                total = self._gradient.kept(block)
+                total *= clipping(self._squares, self.clip)
+            else:
+                total = self._gradient.of(block, len(shards), count, keep=part == TOTAL)
             if part == TOTAL:
                 self._squares[at] = sum_of_squares(total)
             else:
-                if scale != 1:
-                    total *= scale
                 self._update(at, total, lr, int(number), rate)
 
     def _update(self, at: int, gradient: Array, lr: float, number: int, rate: float) -> None:
         """Change a block of the parameters, given the whole batch's gradient."""
-        block = self._blocks[at]
+        block = self._blocks[at].place
         params = self.network.params[block]
         state = {name: vector[block] for name, vector in self.state.items()}
         self.optimizer.update(params, gradient, state, lr, number, self._decayed[at])

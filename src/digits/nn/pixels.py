@@ -46,6 +46,15 @@ class Pixels:
         self.shape = (len(self), math.prod(self.shape[1:]))
         return self
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """The floats themselves, as NumPy asks for them."""
+        if copy is False:
+            raise ValueError("the floats of bytes are always a copy")
+        flat = np.zeros((len(self), math.prod(self.shape[1:])), dtype or self.dtype)
+        flat[:, self._lit] = self._bytes[: len(self)]
+        flat *= 1 / 255
+        return flat.reshape(self.shape)
+
     def times(self, W: Array, out: Array) -> Array:
         """W xᵀ into out      x: these images as (N, D) floats   W: (M, D)   out: (M, N)"""
         w = np.take(W, self._lit, axis=1)

@@ -1,0 +1,88 @@
+"""The gradient of a whole batch, a block of the parameters at a time.
+
+The gradient of a dense layer's weights, dW = dyᵀ x, has many more numbers than its factors if the batch is small. To
+make it of each shard and add these up costs as much as the products themselves, for it falls out of the caches. So the
+shards leave their factors, and dW is made of them for the whole batch, some rows at a time, which the optimizer uses
+before they leave the cache. All other gradients are made by the shards and added in their order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from digits.nn.layers import Dense
+from digits.nn.network import Network, leaves
+from digits.nn.products import multiply
+from digits.nn.scratch import Array, shared_zeros, thread_scratch
+
+BLOCK_PARAMETERS = 1 << 16  # that are added up and updated at a time: 256 kB of each float32 vector
+BLOCK_ROWS = 16  # of a factored gradient, or a multiple of these
+
+
+@dataclass(frozen=True)
+class Block:
+    """Where in the flat vectors the parameters are that are updated at a time.
+
+    Where their gradient is factored they are rows of a weight matrix, that of the dense layer with this number.
+    """
+
+    place: slice
+    rows: slice | None = None
+    layer: int = 0
+
+
+class Gradient:
+    """The gradient of batches of at most so many images, whose shards replicas of a network see.
+
+    Before a shard's backward pass `expect` has to be called; when all shards are done `of` gives the gradient of each
+    of the `blocks`. What the shards leave is shared with the processes that are forked from this one.
+    """
+
+    def __init__(self, network: Network, replicas: Sequence[Network], batch: int) -> None:
+        self._replicas = replicas
+        self._dense = [dense_layers(replica) for replica in replicas]
+        self._factors: dict[int, tuple[Array, ...]] = {}  # dyᵀ (M, batch) and x (batch, D)
+        self.blocks: list[Block] = []
+        start = 0
+        for number, layer in enumerate(dense_layers(network)):
+            M, D = layer.W.shape
+            if batch * (M + D) < M * D:
+                self._factors[number] = tuple(shared_zeros(shape, layer.W.dtype) for shape in ((M, batch), (batch, D)))
+                place = network.place(layer.W)
+                self.blocks += [Block(part) for part in parts(start, place.start, BLOCK_PARAMETERS)]
+                for rows in parts(0, M, max(BLOCK_PARAMETERS // D // BLOCK_ROWS, 1) * BLOCK_ROWS):
+                    part = slice(place.start + rows.start * D, place.start + rows.stop * D)
+                    self.blocks.append(Block(part, rows, number))
+                start = place.stop
+        self.blocks += [Block(part) for part in parts(start, network.count, BLOCK_PARAMETERS)]
+
+    def expect(self, shard: int, images: slice) -> None:
+        """The next backward pass of this shard's replica is that of these images of the batch."""
+        for number, (left, right) in self._factors.items():
+            self._dense[shard][number].factors = left[:, images], right[images]
+
+    def of(self, block: Block, shards: int, images: int, *, keep: bool = False) -> Array:
+        """The gradient of a block, of a batch of so many images in so many shards; to `keep` it until it is `kept`."""
+        total = self.kept(block)
+        if block.rows is None:
+            for replica in self._replicas[1:shards]:
+                total += replica.grads[block.place]
+            return total
+        if not keep:
+            total = thread_scratch("gradient", total.shape, total.dtype)
+        left, right = self._factors[block.layer]
+        multiply(left[block.rows, :images], right[:images], total.reshape(-1, right.shape[1]))
+        return total
+
+    def kept(self, block: Block) -> Array:
+        """Where a block's gradient is, once it is there to stay: the first replica's place for its own."""
+        return self._replicas[0].grads[block.place]
+
+
+def dense_layers(network: Network) -> list[Dense]:
+    """The dense layers, in their order."""
+    return [layer for _, layer in leaves(network.layers) if isinstance(layer, Dense)]
+
+
+def parts(start: int, stop: int, size: int) -> list[slice]:
+    """From one number to another in parts of a size, the last of which may be smaller."""
+    return [slice(at, min(at + size, stop)) for at in range(start, stop, size)]

@@ -1,0 +1,50 @@
+"""Products that are cut into small ones: by which tiles, and the same however they are cut."""
+
+import numpy as np
+import pytest
+
+from digits.nn import products
+from digits.nn.products import SMALL_PRODUCT, multiply
+
+tile = products.tile.__wrapped__  # which forgets what other tests have asked
+
+
+@pytest.mark.parametrize(
+    ("M", "K", "N", "rows", "columns"),
+    [
+        (800, 784, 32, 32, 32),
+        (800, 800, 64, 32, 32),  # 16 rows of all 64 columns would be of more numbers
+        (800, 784, 512, 32, 32),
+        (1000, 784, 128, 20, 32),  # 25 are no multiple of 4
+        (80, 64, 784, 80, 112),
+        (64, 128, 1000, 32, 200),  # no multiple of 16 is a piece of 1000, so it is one of 8
+        (10, 800, 32, 0, 0),  # too few rows
+        (3920, 10, 4096, 0, 0),  # sums of too few terms
+        (80, 64, 32, 0, 0),  # small already
+        (800, 784, 31, 0, 0),  # a prime number
+    ],
+)
+def test_a_tile_is_a_small_product_of_many_multiplications_for_its_numbers(
+    M: int, K: int, N: int, rows: int, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "SMALL_PRODUCTS", True)
+    assert tile(M, K, N) == (rows, columns)
+    assert rows * K * columns <= SMALL_PRODUCT
+    monkeypatch.setattr(products, "SMALL_PRODUCTS", False)
+    assert tile(M, K, N) == (0, 0)
+
+
+@pytest.mark.parametrize("shape", [(800, 784, 32), (160, 128, 1000), (96, 2000, 48), (10, 800, 32), (7, 5, 3)])
+@pytest.mark.parametrize("small_products", [False, True])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_product_by_tiles_is_the_product(
+    shape: tuple[int, int, int], small_products: bool, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "SMALL_PRODUCTS", small_products)  # whatever the processor at hand
+    monkeypatch.setattr(products, "tile", tile)
+    (M, K, N), rng = shape, np.random.default_rng(0)
+    for _ in range(2):
+        left, right = (np.asarray(rng.normal(size=size), order=order) for size in ((M, K), (K, N)))  # type: ignore[call-overload]
+        out = np.full((M, N), np.nan)
+        multiply(left, right, out)
+        np.testing.assert_allclose(out, left @ right, atol=1e-10)
