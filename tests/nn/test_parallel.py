@@ -396,7 +396,7 @@ def test_workers_that_predict_in_step_do_not_meet(monkeypatch: pytest.MonkeyPatc
         ([Flatten(), Dense(5000), ReLU(), Dense(10)], (28, 28, 1), 128),
         ([Conv2D(8, padding="same"), MaxPool2D(), Flatten(), Dense(10)], (28, 28, 1), 128),
         ([Residual([Conv2D(16, padding="same").spec()]), Flatten(), Dense(10)], (28, 28, 16), 64),
-        ([Conv2D(99)], (100, 100, 1), 32),
+        ([Conv2D(99)], (100, 100, 1), 64),
     ],
 )
 def test_many_small_images_are_predicted_at_a_time_and_few_large_ones(

@@ -34,7 +34,7 @@ from digits.nn.optim import Optimizer, clipping, sum_of_squares
 from digits.nn.pixels import Pixels
 from digits.nn.scratch import Array, shared_zeros
 
-PREDICTION_IMAGES = 32, 512  # that are predicted at a time, at least and at most
+PREDICTION_IMAGES = 64, 512  # that are predicted at a time, at least and at most
 PREDICTION_NUMBERS = 1 << 20  # that a layer makes of them, at most: larger buffers do not stay in cache
 STATISTICS_IMAGES = 128  # whose statistics are taken together, about a batch's
 NUMBERS = 5  # that a call of a team has at most
