@@ -78,7 +78,7 @@ def check_against_loops(layer: Conv2D, shape: tuple[int, int, int, int], seed: i
     network = Network([layer], shape[1:], np.float64)
     layer.input_gradient = True
     plain = Plain(layer.stride, (padding_of(layer, shape[1]), padding_of(layer, shape[2])))
-    x = np.empty((shape[1], shape[3], shape[2], shape[0])).transpose(3, 0, 2, 1)  # as images lie between layers
+    x = np.empty((*shape[1:], shape[0])).transpose(3, 0, 1, 2)  # as images lie between layers
     for _ in range(2):  # the second time by the plans that the first one made
         network.params[...] = rng.normal(size=network.count)
         x[...] = rng.normal(size=shape)

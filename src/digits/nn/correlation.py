@@ -2,9 +2,8 @@
 
     y[n, i, j, m] = the sum over a, b, c of W[a, b, c, m] x[n, s i + a - top, s j + b - left, c]
 
-Images lie in memory as (H, C, W, N), the images innermost. Then a column of pixels is a run of N numbers, a row of the
-image with all its channels is one block, and the kernel's rows are windows of that memory: no patches are copied along
-H. Along W a row is spread out once, in one of two ways:
+Images lie in memory as (H, W, C, N), the images innermost. Along W a row is spread out once, in one of two ways, and
+the kernel's rows are windows of what comes of it: no patches are copied along H.
 
 - `Shifts` copies it once for each column of the kernel: the plain way, for kernels of few channels or a single column;
 - `ToomCook` computes m outputs from r = `kernel` weights with m + r - 1 multiplications instead of m r, by
@@ -99,7 +98,7 @@ class Geometry:
 
 
 class Correlation:
-    """The correlation of one geometry, forward and backward, on arrays in (H, C, W, N) memory order."""
+    """The correlation of one geometry, forward and backward, on arrays (H, W, C, N) in C order."""
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = g = geometry
@@ -133,7 +132,7 @@ class Correlation:
     def forward(
         self, x: Array, W: Array, y: Array, rows: Array, b: Array | None = None, then: Then | None = None
     ) -> None:
-        """y (Ho, M, Wo, N) from x (H, C, Wd, N), W (k, k, C, M) and, if there are biases, b; `rows` as well.
+        """y (Ho, Wo, M, N) from x (H, Wd, C, N), W (k, k, C, M) and, if there are biases, b; `rows` as well.
 
         b is one a channel, (M,), or one a place, (Ho, Wo, M). If there is something to do with it `then`, y need not be
         filled in.
@@ -147,7 +146,7 @@ class Correlation:
     def backward(
         self, rows: Array, W: Array, dy: Array, dW: Array, db: Array | None = None, dx: Array | None = None
     ) -> None:
-        """dW (k, k, C, M), and db and dx (H, C, Wd, N) if they are wanted, from dy (Ho, M, Wo, N) and `rows`.
+        """dW (k, k, C, M), and db and dx (H, Wd, C, N) if they are wanted, from dy (Ho, Wo, M, N) and `rows`.
 
         db is (M,) or (Ho, Wo, M), as b is.
         """
@@ -166,7 +165,7 @@ class Correlation:
         g, columns = self.geometry, self._columns
         weights = yield from columns.weights(W)
         if b is not None and b.ndim == 1:
-            biases = thread_scratch("biases", (1, len(b), columns.tiles, y.shape[3]), y.dtype)
+            (biases,) = tiled(thread_scratch, "biases", (1, 1, len(b), columns.tiles, y.shape[3]), y.dtype)
             yield np.copyto, biases, b[:, np.newaxis, np.newaxis]  # NumPy is quickest with equal rows
         spread = 0  # of the padded image's rows so far
         passing = len(y) < g.out_height
@@ -186,7 +185,7 @@ class Correlation:
                 yield np.add, products[columns.even], biases, products[columns.even]
             yield from columns.join(products, out)
             if b is not None and b.ndim == 3:
-                yield np.add, out, b[start:stop].swapaxes(1, 2)[..., np.newaxis], out
+                yield np.add, out, b[start:stop, ..., np.newaxis], out
             if then:
                 yield from then(start, stop, out, *others)
 
@@ -209,7 +208,7 @@ class Correlation:
             if db is not None and db.ndim == 1:
                 yield from add_sums(dproducts[columns.even, start:stop], db)
             elif db is not None:
-                yield np.add.reduce, out.swapaxes(1, 2), 3, None, db[start:stop]
+                yield np.add.reduce, out, 3, None, db[start:stop]
             yield from self._weight_gradient(rows, dproducts, start, stop, dweights)
             if dx is not None:
                 yield from self._input_gradient(
@@ -309,7 +308,7 @@ class Correlation:
 class Columns(ABC):
     """How rows are spread along W, `products` matrix products over `depth` channels and `tiles` columns a row.
 
-    Rows are (rows, C, W, N) before and (products, rows, depth, tiles, N) after.
+    Rows are (rows, W, C, N) before and (products, rows, depth, tiles, N) after.
     """
 
     def __init__(self, geometry: Geometry, products: int, depth: int, tiles: int) -> None:
@@ -347,11 +346,11 @@ class Columns(ABC):
 
     @abstractmethod
     def spread_back(self, drows: Array, dx: Array) -> Calls:
-        """The transpose of `spread`: dx (rows, C, W, N), which may be every s-th row of an image."""
+        """The transpose of `spread`: dx (rows, W, C, N), which may be every s-th row of an image."""
 
     @abstractmethod
     def products_of(self, y: Array) -> Array:
-        """Where the products of the rows y (rows, M, Wo, N) go, (products, rows, M, tiles, N)."""
+        """Where the products of the rows y (rows, Wo, M, N) go, (products, rows, M, tiles, N)."""
 
     @abstractmethod
     def join(self, products: Array, y: Array) -> Calls:
@@ -390,32 +389,34 @@ class Shifts(Columns):
             first, last, column = self._seen(tap)
             yield shifted[:, tap, :, :first].fill, 0
             yield shifted[:, tap, :, last:].fill, 0
-            seen = x[:, :, column : column + g.stride * (last - first) : g.stride]
-            yield np.copyto, shifted[:, tap, :, first:last], seen
+            seen = x[:, column : column + g.stride * (last - first) : g.stride]
+            yield np.copyto, shifted[:, tap, :, first:last], seen.swapaxes(1, 2)
 
     def spread_back(self, drows: Array, dx: Array) -> Calls:
         g = self.geometry
         shifted = drows.reshape(drows.shape[1], g.kernel, g.channels, g.out_width, drows.shape[4])
         if g.kernel == g.stride == 1 and g.left == 0:
-            yield np.copyto, dx, shifted[:, 0]
+            yield np.copyto, dx, shifted[:, 0].swapaxes(1, 2)
             return
         yield dx.fill, 0
         for tap in range(g.kernel):
             first, last, column = self._seen(tap)
-            seen = dx[:, :, column : column + g.stride * (last - first) : g.stride]
-            yield np.add, seen, shifted[:, tap, :, first:last], seen
+            seen = dx[:, column : column + g.stride * (last - first) : g.stride]
+            yield np.add, seen, shifted[:, tap, :, first:last].swapaxes(1, 2), seen
 
     def products_of(self, y: Array) -> Array:
-        return y[np.newaxis]
+        own = y.swapaxes(1, 2)[np.newaxis]
+        return own if SMALL_PRODUCTS else thread_scratch("products", own.shape, y.dtype)
 
     def join(self, products: Array, y: Array) -> Calls:
-        yield from ()  # they are the result already
+        if not SMALL_PRODUCTS:  # else they are the result already
+            yield np.copyto, y, products[0].swapaxes(1, 2)
 
     def dproducts_of(self, dy: Array) -> Array:
-        return dy[np.newaxis]
+        return thread_scratch("dproducts", (1, len(dy), *dy.swapaxes(1, 2).shape[1:]), dy.dtype)
 
     def join_back(self, dy: Array, dproducts: Array) -> Calls:
-        yield from ()  # they are the gradient already
+        yield np.copyto, dproducts[0], dy.swapaxes(1, 2)  # a row of all pixels, over which to sum at once
 
     def _seen(self, tap: int) -> tuple[int, int, int]:
         """The results (first, last) for which column `tap` of the kernel is on the image, and the first's column."""
@@ -474,54 +475,54 @@ class ToomCook(Columns):
         yield np.matmul, self.G.T.astype(dW.dtype), by_row, dW.reshape(*dW.shape[:2], -1)
 
     def spread(self, x: Array, rows: Array) -> Calls:
-        out = rows.transpose(1, 2, 3, 0, 4)
+        out = rows.transpose(1, 3, 0, 2, 4)
         for tile in self._blank:
-            yield out[:, :, tile].fill, 0
+            yield out[:, tile].fill, 0
         for first, last, low, high in self._reads:
-            BT = np.ascontiguousarray(self.BT[:, low:high], x.dtype)
-            yield np.matmul, BT, self._tiles(x, first, last, low, high), out[:, :, first:last]
+            tiles = self._tiles(x, first, last, low, high)
+            yield mapped(self.BT[:, low:high], tiles, out[:, first:last])
 
     def rows_of(self, scratch: Callable[[str, Shape, Any], Array], rows: int, images: int, dtype: Any) -> Array:
         return tiled(scratch, "rows", (self.products, rows, self.depth, self.tiles, images), dtype)
 
     def drows_of(self, rows: int, dx: Array) -> Array:
         # A tile's products side by side, and tiles that stay zeros at both ends: see `spread_back`.
-        shape = (rows, self.depth, self.tiles + 2 * self.reach, self.products, dx.shape[3])
+        shape = (rows, self.tiles + 2 * self.reach, self.products, self.depth, dx.shape[3])
         return thread_zeros(f"drows {self.reach}", shape, dx.dtype)
 
     def inner(self, drows: Array) -> Array:
-        return drows[:, :, self.reach : self.reach + self.tiles].transpose(3, 0, 1, 2, 4)
+        return drows[:, self.reach : self.reach + self.tiles].transpose(2, 0, 3, 1, 4)
 
     def spread_back(self, drows: Array, dx: Array) -> Calls:
         # A column gets something from its own tile and the `reach` before: one product with all of them in a row.
-        rows, depth, _, products, images = drows.shape
+        rows, _, products, *pixel = drows.shape
         beside = np.lib.stride_tricks.as_strided(
-            drows, (rows, depth, self.tiles + self.reach, (self.reach + 1) * products, images), drows.strides
+            drows, (rows, self.tiles + self.reach, (self.reach + 1) * products, *pixel), drows.strides
         )
         B = self._beside()
         for first, last, low, high in self._writes:
-            part = np.ascontiguousarray(B[low:high], dx.dtype)
-            yield np.matmul, part, beside[:, :, first:last], self._tiles(dx, first, last, low, high)
-        yield dx[:, :, self.step * (self.tiles + self.reach) - self.geometry.left :].fill, 0
+            yield mapped(B[low:high], beside[:, first:last], self._tiles(dx, first, last, low, high))
+        yield dx[:, self.step * (self.tiles + self.reach) - self.geometry.left :].fill, 0
 
     def products_of(self, y: Array) -> Array:
-        return thread_scratch("products", (self.products, *y.shape[:2], self.tiles, y.shape[3]), y.dtype)
+        return self._products("products", y)
 
     def dproducts_of(self, dy: Array) -> Array:
-        shape = (self.products, *dy.shape[:2], self.tiles, dy.shape[3])
-        return tiled(thread_scratch, "dproducts", shape, dy.dtype)
+        return self._products("dproducts", dy)
 
     def join(self, products: Array, y: Array) -> Calls:
-        source = products.transpose(1, 2, 3, 0, 4)
+        source = products.transpose(1, 3, 0, 2, 4)
         for first, last, _, count in self._joins:
-            AT = np.ascontiguousarray(self.AT[:count], y.dtype)
-            yield np.matmul, AT, source[:, :, first:last], self._results(y, first, last, count)
+            yield mapped(self.AT[:count], source[:, first:last], self._results(y, first, last, count))
 
     def join_back(self, dy: Array, dproducts: Array) -> Calls:
-        out = dproducts.transpose(1, 2, 3, 0, 4)
+        out = dproducts.transpose(1, 3, 0, 2, 4)
         for first, last, _, count in self._joins:
-            A = np.ascontiguousarray(self.AT[:count].T, dy.dtype)
-            yield np.matmul, A, self._results(dy, first, last, count), out[:, :, first:last]
+            yield mapped(self.AT[:count].T, self._results(dy, first, last, count), out[:, first:last])
+
+    def _products(self, key: str, y: Array) -> Array:
+        rows, _, channels, images = y.shape
+        return tiled(thread_scratch, key, (self.products, rows, channels, self.tiles, images), y.dtype)
 
     def _beside(self) -> Array:
         """What a step's columns get from the tiles `reach` before it to its own, (step, (reach + 1) n)."""
@@ -530,21 +531,32 @@ class ToomCook(Columns):
         return np.hstack([B[self.step * tile : self.step * (tile + 1)] for tile in range(self.reach, -1, -1)])
 
     def _tiles(self, x: Array, first: int, last: int, low: int, high: int) -> Array:
-        """The columns low to high of some tiles of x's rows, (rows, C, tiles, columns, N), as a view."""
+        """The columns low to high of some tiles of x's rows, (rows, tiles, columns, C, N), as a view."""
         return tiles_of(x, self.step * first - self.geometry.left + low, last - first, self.step, high - low)
 
     def _results(self, y: Array, first: int, last: int, count: int) -> Array:
-        """The first `count` results of some tiles of y's rows, (rows, M, tiles, count, N), as a view."""
-        columns = y[:, :, self.m * first : self.m * (last - 1) + count]
-        return columns.reshape(*y.shape[:2], last - first, -1, y.shape[3])
+        """The first `count` results of some tiles of y's rows, (rows, tiles, count, M, N), as a view."""
+        columns = y[:, self.m * first : self.m * (last - 1) + count]
+        return columns.reshape(len(y), last - first, -1, *y.shape[2:])
 
 
 def tiles_of(x: Array, start: int, tiles: int, step: int, width: int) -> Array:
-    """A view of rows x (rows, C, W, N) as (rows, C, tiles, width, N): columns `start` on, a tile every `step`."""
-    rows, channels, column, image = x.strides
+    """A view of rows x (rows, W, C, N) as (rows, tiles, width, C, N): columns `start` on, a tile every `step`."""
+    row, column, *pixel = x.strides
     return np.lib.stride_tricks.as_strided(
-        x[:, :, start:], (*x.shape[:2], tiles, width, x.shape[3]), (rows, channels, step * column, column, image)
+        x[:, start:], (len(x), tiles, width, *x.shape[2:]), (row, step * column, column, *pixel)
     )
+
+
+def mapped(matrix: Array, columns: Array, out: Array) -> Call:
+    """A matrix (m, n) times (rows, tiles, n, C, N), into out (rows, tiles, m, C, N).
+
+    It is one product a tile where all channels lie together, else one a channel.
+    """
+    matrix = np.ascontiguousarray(matrix, out.dtype)
+    if in_one(columns) and in_one(out):
+        return np.matmul, matrix, merged(columns), merged(out)
+    return np.matmul, matrix, columns.swapaxes(2, 3), out.swapaxes(2, 3)
 
 
 def windows(rows: Array, count: int, kernel: int, stride: int) -> Array:
@@ -556,7 +568,7 @@ def windows(rows: Array, count: int, kernel: int, stride: int) -> Array:
 
 
 def merged(rows: Array) -> Array:
-    """A view of (products, rows, depth, tiles, N), the last two axes in one, as (products, rows, depth, tiles · N)."""
+    """A view of five axes as four, the last two in one: (products, rows, depth, tiles · N) for instance."""
     return rows.reshape(*rows.shape[:3], -1)
 
 

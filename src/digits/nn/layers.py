@@ -4,9 +4,9 @@ A layer is a dataclass of its hyperparameters, so that a recipe's TOML, a checkp
 thing. Shapes are without the batch axis in `build` and with it, as N, in `forward` and `backward`. No dtype is written
 down here: a layer computes in the dtype of its parameters and of what comes in.
 
-Images are (N, H, W, C). In memory a layer lays them out as (H, C, W, N) and hands on a view, because that is what
-`correlation` is quick with; a channel is then a run of W N numbers and a sum over it is one product. What goes pixel by
-pixel goes a row of pixels (C, W, N) at a time, all its operations on one row before the next: a row stays in the cache.
+Images are (N, H, W, C). In memory a layer lays them out as (H, W, C, N) and hands on a view, because that is what
+`correlation` is quick with; a pixel is then a run of C N numbers. What goes pixel by pixel goes a row of pixels
+(W, C, N) at a time, all its operations on one row before the next: a row stays in the cache.
 """
 
 import itertools
@@ -90,14 +90,14 @@ class Layer(ABC):
         """dx from dy, which may be overwritten, for the x of the last `forward` in training; gradients likewise."""
 
     def laid_out(self, x: Array, key: str = "x") -> Array:
-        """Images (N, H, W, C) as (H, C, W, N), vectors (N, C) as (1, C, 1, N), in C order: a view where it can be, else
+        """Images (N, H, W, C) as (H, W, C, N), vectors (N, C) as (1, 1, C, N), in C order: a view where it can be, else
         a copy in this layer's `key`.
         """
-        rows = x.transpose(1, 3, 2, 0) if x.ndim == 4 else x.T[np.newaxis, :, np.newaxis]
+        rows = x.transpose(1, 2, 3, 0) if x.ndim == 4 else x.T[np.newaxis, np.newaxis]
         return rows if rows.flags.c_contiguous else self.copied(rows, key)
 
     def copied(self, rows: Array, key: str = "x") -> Array:
-        """A copy of rows (H, C, W, N) that is in the same place at every step, as plans want it."""
+        """A copy of rows (H, W, C, N) that is in the same place at every step, as plans want it."""
         copy = self.scratch(f"laid out {key}", rows.shape, rows.dtype)
         copy[...] = rows
         return copy
@@ -264,20 +264,20 @@ class Conv2D(Layer):
         self.rows = self._correlation.rows(self.scratch if rng else thread_scratch, len(x), x.dtype)
         y = self.place_of(len(x), x.dtype)
         # Where no gradient is wanted they come from outside, and each batch has a place of its own.
-        images = self.laid_out(x) if self.input_gradient else self.copied(x.transpose(1, 3, 2, 0))
+        images = self.laid_out(x) if self.input_gradient else self.copied(x.transpose(1, 2, 3, 0))
         self._correlation.forward(images, W, y, self.rows, b, then)
         return handed_on(y, 4)
 
     def place_of(self, images: int, dtype: Any) -> Array:
-        """Where y goes, (H', M, W', N)."""
+        """Where y goes, (H', W', M, N)."""
         g = self.geometry
-        return self.scratch("y", (g.out_height, g.out_channels, g.out_width, images), dtype)
+        return self.scratch("y", (g.out_height, g.out_width, g.out_channels, images), dtype)
 
     def correlated_back(self, dy: Array, W: Array, dW: Array, db: Array | None, input_gradient: bool) -> Array:
         """dx, if it is wanted, for the weights of the last `correlated`; dW and, if there is one, db are filled in."""
         g, dx = self.geometry, None
         if input_gradient:
-            dx = self.scratch("dx", (g.height, g.channels, g.width, len(dy)), dy.dtype)
+            dx = self.scratch("dx", (g.height, g.width, g.channels, len(dy)), dy.dtype)
         self._correlation.backward(self.rows, W, self.laid_out(dy, "dy"), dW, db, dx)
         return dy if dx is None else handed_on(dx, 4)
 
@@ -580,9 +580,9 @@ class MaxPool2D(Layer):
 
     def following(self, x: Array, rng: np.random.Generator | None) -> tuple[Array, Then]:
         """Where y goes, and what is to be done with the rows of x as they come."""
-        height, channels, width, images = x.shape
+        height, width, *pixel = x.shape
         self.dx = x if self.in_place else self.scratch("dx", x.shape, x.dtype)
-        y = self.scratch("y", (height // self.size, channels, width // self.size, images), x.dtype)
+        y = self.scratch("y", (height // self.size, width // self.size, *pixel), x.dtype)
         # Of each of the pixels but the first: whether it is larger than those before. Only training needs to know.
         pixels = self.size - 1 if rng else 0
         down, along = ((key, (pixels, *of)) for key, of in (("down", self._tall(x)), ("along", y.shape)))
@@ -601,14 +601,14 @@ class MaxPool2D(Layer):
     def _largest(self, x: Array, y: Array, down: Array, along: Array) -> Calls:
         tall = thread_scratch("tall", self._tall(x), x.dtype)
         yield from largest(self._taps(x, 0), tall, down)
-        first, *others = self._taps(tall, 2)
+        first, *others = self._taps(tall, 1)
         yield np.copyto, y, first  # NumPy is quicker with one array of strides than with two
         yield from largest([y, *others], y, along)
 
     def _to_largest(self, dy: Array, dx: Array, down: Array, along: Array) -> Calls:
         dtall = thread_scratch("tall", self._tall(dx), dy.dtype)
-        yield from to_largest(dy, self._taps(dtall, 2), along)
-        yield dtall[:, :, dx.shape[2] // self.size * self.size :].fill, 0
+        yield from to_largest(dy, self._taps(dtall, 1), along)
+        yield dtall[:, dx.shape[1] // self.size * self.size :].fill, 0
         yield from to_largest(dtall, self._taps(dx, 0), down)
         yield dx[len(dx) // self.size * self.size :].fill, 0
 
@@ -642,7 +642,8 @@ class AvgPool2D(Layer):
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         rows = self.laid_out(x)
         self.shape = rows.shape
-        y = self.scratch("y", (rows.shape[0] // self.size, rows.shape[1], rows.shape[2] // self.size, len(x)), x.dtype)
+        height, width, *pixel = rows.shape
+        y = self.scratch("y", (height // self.size, width // self.size, *pixel), x.dtype)
         y[...] = 0
         for tap in self._taps(rows):
             y += tap
@@ -660,9 +661,9 @@ class AvgPool2D(Layer):
     def _taps(self, x: Array) -> Iterator[Array]:
         """Views of the pixels at each place of the squares."""
         size = self.size
-        height, width = x.shape[0] // size * size, x.shape[2] // size * size
+        height, width = x.shape[0] // size * size, x.shape[1] // size * size
         for a, b in itertools.product(range(size), repeat=2):
-            yield x[a:height:size, :, b:width:size]
+            yield x[a:height:size, b:width:size]
 
 
 @dataclass
@@ -677,15 +678,15 @@ class GlobalAvgPool(Layer):
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         rows = self.laid_out(x)
         self.shape = rows.shape
-        y = self.scratch("y", (rows.shape[1], len(x)), x.dtype)
+        y = self.scratch("y", rows.shape[2:], x.dtype)
         columns = thread_scratch("columns", rows.shape[1:], x.dtype)
-        np.sum(np.sum(rows, axis=0, out=columns), axis=1, out=y)  # NumPy is quicker with one axis than with two
-        y *= 1 / (rows.shape[0] * rows.shape[2])
+        np.sum(np.sum(rows, axis=0, out=columns), axis=0, out=y)  # NumPy is quicker with one axis than with two
+        y *= 1 / (rows.shape[0] * rows.shape[1])
         return y.T
 
     def backward(self, dy: Array) -> Array:
         dx = self.scratch("dx", self.shape, dy.dtype)
-        dx[...] = (dy.T * (1 / (self.shape[0] * self.shape[2])))[:, np.newaxis]
+        dx[...] = dy.T * (1 / (self.shape[0] * self.shape[1]))
         return handed_on(dx, 4)
 
 
@@ -729,7 +730,7 @@ class Dropout(Layer):
         return handed_on(drows, dy.ndim)
 
     def _masked(self, shape: Shape) -> Shape:
-        """The shape of the mask for (H, C, W, N)."""
+        """The shape of the mask for (H, W, C, N)."""
         return shape
 
 
@@ -744,7 +745,7 @@ class SpatialDropout(Dropout):
         return shape
 
     def _masked(self, shape: Shape) -> Shape:
-        return (1, shape[1], 1, shape[3])
+        return (1, 1, *shape[2:])
 
 
 @dataclass
@@ -908,7 +909,7 @@ def to_largest(dout: Array, dtaps: Sequence[Array], larger: Array) -> Calls:
 
 
 def rectified(x: Array, y: Array) -> Calls:
-    """y = max(x, 0), a row of (H, C, W, N) at a time; y may be x."""
+    """y = max(x, 0), a row of (H, W, C, N) at a time; y may be x."""
     for row, out in zip(x, y, strict=True):
         yield row_rectified(row, out)
 
@@ -926,7 +927,7 @@ def rectified_back(y: Array, dy: Array) -> Calls:
 
 
 def row_rectified(row: Array, out: Array) -> Call:
-    """out = max(row, 0), both (C, W, N)."""
+    """out = max(row, 0), both (W, C, N)."""
     return partial(np.maximum, out=out), row, thread_zeros("zeros", row.shape, row.dtype)  # quicker than with a number
 
 
@@ -937,7 +938,7 @@ def row_rectified_back(row: Array, drow: Array, alive: Array) -> Calls:
 
 
 def row_added(row: Array, slope: Array, intercept: Array, to: Array, part: Array) -> Calls:
-    """to += slope row + intercept, all (C, W, N); `part` is overwritten."""
+    """to += slope row + intercept, all (W, C, N); `part` is overwritten."""
     yield np.multiply, row, slope, part
     yield np.add, to, part, to
     yield np.add, to, intercept, to
@@ -945,26 +946,30 @@ def row_added(row: Array, slope: Array, intercept: Array, to: Array, part: Array
 
 def handed_on(rows: Array, ndim: int) -> Array:
     """The view that undoes `laid_out`."""
-    return rows.transpose(3, 0, 2, 1) if ndim == 4 else rows[0, :, 0].T
+    return rows.transpose(3, 0, 1, 2) if ndim == 4 else rows[0, 0].T
 
 
 def as_rows(like: Array, *channels: Array) -> Generator[Call, None, list[Array]]:
-    """Each of some (C,) at all pixels of a row, (C, W, N) as in `like`: NumPy is quickest with arrays of one shape."""
+    """Each of some (C,) at all pixels of a row, (W, C, N) as in `like`: NumPy is quickest with arrays of one shape."""
     rows = [thread_scratch(f"row {at}", like.shape[1:], like.dtype) for at in range(len(channels))]
     for row, of in zip(rows, channels, strict=True):
-        yield np.copyto, row, of[:, np.newaxis, np.newaxis]
+        yield np.copyto, row, of[:, np.newaxis]
     return rows
 
 
 def channel_sums(x: Array, other: Array, sums: Array, before: Array | None = None) -> Calls:
-    """Of each row of (H, C, W, N) the sum over W and N, and of its product with another such array: `sums` (H, 2, C).
+    """Of each row of (H, W, C, N) the sum over W and N, and of its product with another such array: `sums` (H, 2, C).
 
     x is made on the way, row by row, where it is the ReLU of what was `before`.
     """
-    ones = np.ones(x[0, 0].size, x.dtype)
+    _, width, channels, images = x.shape
+    product = thread_scratch("product", x.shape[1:], x.dtype)
+    pixel = thread_scratch("pixel", (channels, images), x.dtype)
+    of_pixels, of_images = np.ones(width, x.dtype), np.ones(images, x.dtype)
     for at, row in enumerate(x):
         if before is not None:
             yield row_rectified(before[at], row)
-        flat = row.reshape(len(row), -1)
-        yield np.matmul, flat, ones, sums[at, 0]
-        yield np.vecdot, flat, other[at].reshape(flat.shape), sums[at, 1]
+        yield np.multiply, row, other[at], product
+        for terms, total in zip((row, product), sums[at], strict=True):
+            yield np.matmul, of_pixels, terms.reshape(width, -1), pixel.reshape(-1)
+            yield np.matmul, pixel, of_images, total
