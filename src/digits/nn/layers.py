@@ -962,14 +962,14 @@ def channel_sums(x: Array, other: Array, sums: Array, before: Array | None = Non
 
     x is made on the way, row by row, where it is the ReLU of what was `before`.
     """
-    _, width, channels, images = x.shape
+    height, width, channels, images = x.shape
     product = thread_scratch("product", x.shape[1:], x.dtype)
-    pixel = thread_scratch("pixel", (channels, images), x.dtype)
-    of_pixels, of_images = np.ones(width, x.dtype), np.ones(images, x.dtype)
+    pixels = thread_scratch("pixels", (height, 2, channels * images), x.dtype)
+    ones = np.ones(max(width, images), x.dtype)
     for at, row in enumerate(x):
         if before is not None:
             yield row_rectified(before[at], row)
         yield np.multiply, row, other[at], product
-        for terms, total in zip((row, product), sums[at], strict=True):
-            yield np.matmul, of_pixels, terms.reshape(width, -1), pixel.reshape(-1)
-            yield np.matmul, pixel, of_images, total
+        for terms, total in zip((row, product), pixels[at], strict=True):
+            yield np.matmul, ones[:width], terms.reshape(width, -1), total
+    yield np.matmul, pixels.reshape(*sums.shape, images), ones[:images], sums
