@@ -40,7 +40,7 @@ from digits.nn import (
     probabilities,
     softmax,
 )
-from digits.nn.gradient import Gradient
+from digits.nn.gradient import Gradient, even_blocks
 from digits.nn.parallel import FORKS, dealt, predicted_at_once
 from digits.nn.scratch import shared_zeros
 
@@ -157,13 +157,20 @@ def test_the_gradient_of_a_large_layer_of_a_small_batch_is_made_of_its_factors_i
     network = perceptron(units=300, hidden=3)  # weights of 300 x 20, 300 x 300, 300 x 300 and 10 x 300
     gradient = Gradient(network, [network.replica()], 100)
     rows = [block.rows for block in gradient.blocks]
-    assert rows == [None, slice(0, 208), slice(208, 300), None, slice(0, 208), slice(208, 300), None]
+    assert rows == [None, None, slice(0, 208), slice(208, 300), None, slice(0, 208), slice(208, 300), None]
     places = [range(network.count)[block.place] for block in gradient.blocks]
     assert list(itertools.chain(*places)) == list(range(network.count))
     for block in (block for block in gradient.blocks if block.rows):
         layer = [layer for layer in network.layers if isinstance(layer, Dense)][block.layer]
         np.testing.assert_array_equal(network.params[block.place], layer.W[block.rows].ravel())
     assert all(block.rows is None for block in Gradient(network, [network.replica()], 150).blocks)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sizes"), [(100, [100]), (10_000, [4096, 4096, 1808]), (70_000, [17_536] * 3 + [17_392])]
+)
+def test_the_other_parameters_are_in_even_blocks(parameters: int, sizes: list[int]) -> None:
+    assert [block.place.stop - block.place.start for block in even_blocks(5, 5 + parameters)] == sizes
 
 
 def test_bytes_are_a_factor_of_a_gradient_as_floats_are() -> None:

@@ -6,15 +6,17 @@ shards leave their factors, and dW is made of them for the whole batch, some row
 before they leave the cache. All other gradients are made by the shards and added in their order.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from digits.nn.layers import Dense
 from digits.nn.network import Network, leaves
 from digits.nn.products import multiply
-from digits.nn.scratch import Array, shared_zeros, thread_scratch
+from digits.nn.scratch import LINE, Array, shared_zeros, thread_scratch
 
-BLOCK_PARAMETERS = 1 << 16  # that are added up and updated at a time: 256 kB of each float32 vector
+BLOCK_PARAMETERS = 1 << 12, 1 << 16  # that are updated at a time, at least and at most: 256 kB of each float32 vector
+BLOCKS = 4  # or a multiple of them, where it can be: as many for each of the workers
 BLOCK_ROWS = 16  # of a factored gradient, or a multiple of these
 
 
@@ -42,18 +44,18 @@ class Gradient:
         self._dense = [dense_layers(replica) for replica in replicas]
         self._factors: dict[int, tuple[Array, ...]] = {}  # dyᵀ (M, batch) and x (batch, D)
         self.blocks: list[Block] = []
-        start = 0
+        start, (_, most) = 0, BLOCK_PARAMETERS
         for number, layer in enumerate(dense_layers(network)):
             M, D = layer.W.shape
             if batch * (M + D) < M * D:
                 self._factors[number] = tuple(shared_zeros(shape, layer.W.dtype) for shape in ((M, batch), (batch, D)))
                 place = network.place(layer.W)
-                self.blocks += [Block(part) for part in parts(start, place.start, BLOCK_PARAMETERS)]
-                for rows in parts(0, M, max(BLOCK_PARAMETERS // D // BLOCK_ROWS, 1) * BLOCK_ROWS):
+                self.blocks += even_blocks(start, place.start)
+                for rows in parts(0, M, max(most // D // BLOCK_ROWS, 1) * BLOCK_ROWS):
                     part = slice(place.start + rows.start * D, place.start + rows.stop * D)
                     self.blocks.append(Block(part, rows, number))
                 start = place.stop
-        self.blocks += [Block(part) for part in parts(start, network.count, BLOCK_PARAMETERS)]
+        self.blocks += even_blocks(start, network.count)
 
     def expect(self, shard: int, images: slice) -> None:
         """The next backward pass of this shard's replica is that of these images of the batch."""
@@ -81,6 +83,14 @@ class Gradient:
 def dense_layers(network: Network) -> list[Dense]:
     """The dense layers, in their order."""
     return [layer for _, layer in leaves(network.layers) if isinstance(layer, Dense)]
+
+
+def even_blocks(start: int, stop: int) -> list[Block]:
+    """Blocks of about equal size, which all begin where a line of the cache does if the first one does."""
+    least, most = BLOCK_PARAMETERS
+    count = BLOCKS * math.ceil((stop - start) / (BLOCKS * most))
+    size = max(math.ceil((stop - start) / max(count, 1)), least)
+    return [Block(part) for part in parts(start, stop, math.ceil(size / LINE) * LINE)]
 
 
 def parts(start: int, stop: int, size: int) -> list[slice]:

@@ -17,6 +17,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -38,7 +39,7 @@ PREDICTION_IMAGES = 64, 512  # that are predicted at a time, at least and at mos
 PREDICTION_NUMBERS = 1 << 20  # that a layer makes of them, at most: larger buffers do not stay in cache
 STATISTICS_IMAGES = 128  # whose statistics are taken together, about a batch's
 NUMBERS = 5  # that a call of a team has at most
-IMPATIENT = 2000  # looks at a semaphore before sleeping on it: waking up takes longer than most waits
+AWAKE_SECONDS = 0.001  # of looking at a semaphore before sleeping on it: waking up takes longer than most waits
 LOOK_SECONDS = 1.0  # of sleep before looking whether the other side is still there
 FORK = multiprocessing.get_context("fork")
 
@@ -145,7 +146,12 @@ class Team:
 
 def patiently(semaphore: Any) -> bool:
     """Wait for a semaphore, awake at first; False after a while without it."""
-    return any(semaphore.acquire(block=False) for _ in range(IMPATIENT)) or semaphore.acquire(timeout=LOOK_SECONDS)
+    end = time.perf_counter() + (AWAKE_SECONDS if FORKS else 0.0)  # threads would keep each other from working
+    while time.perf_counter() < end:
+        if semaphore.acquire(block=False):
+            return True
+        os.sched_yield()  # to whoever has work for this core
+    return bool(semaphore.acquire(timeout=LOOK_SECONDS))
 
 
 def pickled(error: Exception) -> bytes:
