@@ -201,7 +201,7 @@ OPTIMIZERS = [
 ]
 
 
-@pytest.mark.parametrize(("units", "hidden"), [(3000, 1), (300, 2)])  # 93,010 parameters, in blocks of 65,536
+@pytest.mark.parametrize(("units", "hidden"), [(3000, 1), (300, 2)])  # in four blocks; with rows of a matrix
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 def test_blocks_of_parameters_are_updated_as_one_vector_would_be(optimizer: Optimizer, units: int, hidden: int) -> None:
     network, plain = (perceptron(units=units, hidden=hidden) for _ in range(2))

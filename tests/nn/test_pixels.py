@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from digits.nn import Array, Dense, Flatten, Network, Pixels
+from digits.nn import Array, BatchNorm, Dense, Flatten, Layer, Network, Pixels, ReLU
 from digits.nn.pixels import TILE, TILES
 
 UNITS = 3
@@ -110,18 +110,26 @@ def test_the_products_change_neither_the_bytes_nor_each_other() -> None:
     np.testing.assert_array_equal(images, given)
 
 
-@pytest.mark.parametrize("layers", [lambda: [Flatten(), Dense(3)], lambda: [Flatten(), Flatten(), Dense(3)]])
-def test_a_network_takes_pixels_as_it_takes_floats(layers: Callable[[], list[Flatten | Dense]]) -> None:
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [Flatten(), Dense(3)],
+        lambda: [Flatten(), Flatten(), Dense(3)],
+        lambda: [Flatten(), Dense(40), BatchNorm(), ReLU(), Dense(3)],  # in whose buffers the floats must not be
+    ],
+)
+def test_a_network_takes_pixels_as_it_takes_floats(layers: Callable[[], list[Layer]]) -> None:
     images = sparse(150, 12).reshape(150, 4, 3, 1)
-    network = Network(layers(), (4, 3, 1)).initialise(np.random.default_rng(0))
-    dy = np.random.default_rng(1).normal(size=(150, 3)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    network = Network(layers(), (4, 3, 1)).initialise(rng)
+    dy = rng.normal(size=(150, 3)).astype(np.float32)
     floats = images / np.float32(255)
-    wanted = network.forward(floats).copy()
-    network.backward(dy)
+    wanted = network.forward(floats, rng).copy()
+    network.backward(dy.copy())
     grads = network.grads.copy()
     pixels = Pixels(images)
     for _ in range(2):  # the same batch comes at every step
-        np.testing.assert_allclose(network.forward(pixels), wanted, rtol=1e-5, atol=1e-5)
-        network.backward(dy)
+        np.testing.assert_allclose(network.forward(pixels, rng), wanted, rtol=1e-5, atol=1e-5)
+        network.backward(dy.copy())
         np.testing.assert_allclose(network.grads, grads, rtol=1e-4, atol=1e-4)
     assert len(pixels) == 150

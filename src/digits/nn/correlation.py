@@ -413,7 +413,7 @@ class Shifts(Columns):
             yield np.copyto, y, products[0].swapaxes(1, 2)
 
     def dproducts_of(self, dy: Array) -> Array:
-        return thread_scratch("dproducts", (1, len(dy), *dy.swapaxes(1, 2).shape[1:]), dy.dtype)
+        return thread_scratch("dproducts", (1, *dy.swapaxes(1, 2).shape), dy.dtype)
 
     def join_back(self, dy: Array, dproducts: Array) -> Calls:
         yield np.copyto, dproducts[0], dy.swapaxes(1, 2)  # a row of all pixels, over which to sum at once

@@ -63,7 +63,10 @@ class Gradient:
             self._dense[shard][number].factors = left[:, images], right[images]
 
     def of(self, block: Block, shards: int, images: int, *, keep: bool = False) -> Array:
-        """The gradient of a block, of a batch of so many images in so many shards; to `keep` it until it is `kept`."""
+        """The gradient of a block, a vector like it, of a batch of so many images in so many shards.
+
+        Call it once a batch; to `keep` a factored one too until it is asked for as `kept`.
+        """
         total = self.kept(block)
         if block.rows is None:
             for replica in self._replicas[1:shards]:

@@ -14,12 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from digits.nn.scratch import Array, Shape, thread_scratch
+from digits.nn.scratch import Array, Scratch, Shape, thread_scratch
 
 TILE = 64  # images in one product: OpenBLAS multiplies matrices as small as these without repacking them
 TILES = 46  # that are widened at a time, at most: few calls from Python, and floats that stay in the cache
 
-_widened = threading.local()  # `block`: what the floats in this thread's scratch are of, the images and their start
+
+class Widened(threading.local):
+    """A thread's floats, where nothing else is written, and what they are of: the images and their start."""
+
+    def __init__(self) -> None:
+        self.scratch = Scratch()
+        self.block: tuple[Pixels, int] | None = None
+
+
+_widened = Widened()
 
 
 class Pixels:
@@ -47,7 +56,7 @@ class Pixels:
         return self
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """The floats themselves, as NumPy asks for them."""
+        """The floats themselves, (N, ...), as NumPy asks for them. Raises ValueError where it wants no copy."""
         if copy is False:
             raise ValueError("the floats of bytes are always a copy")
         flat = np.zeros((len(self), math.prod(self.shape[1:])), dtype or self.dtype)
@@ -84,8 +93,8 @@ class Pixels:
         """These images as floats (tiles, TILE, D), overwritten by the next, with their rows."""
         for block in blocks:
             packed = self._bytes[block]
-            x = thread_scratch("pixels", packed.shape, self.dtype)
-            if getattr(_widened, "block", None) != (self, block.start):
+            x = _widened.scratch("floats", packed.shape, self.dtype)
+            if _widened.block != (self, block.start):
                 np.copyto(x, packed)
                 _widened.block = self, block.start
             yield block, x.reshape(len(x) // TILE, TILE, len(self._lit))
