@@ -18,10 +18,8 @@ from digits.nn import (
     Network,
     ReLU,
     SiLU,
-    correlation,
-    layer_of,
 )
-from digits.nn.layers import FollowedConv2D, NormedConv2D
+from digits.nn.stages import ConvStage
 
 
 def initialised(layer: Layer, inputs: int) -> Network:
@@ -189,36 +187,9 @@ def test_a_layer_is_its_spec(layer: Layer) -> None:
 
 def test_every_layer_is_known_by_its_name() -> None:
     assert all(LAYERS[name].name == name for name in LAYERS)
-    computed_as_one = {NormedConv2D, FollowedConv2D}  # of layers that a recipe names by themselves
+    computed_as_one = {ConvStage}  # of layers that a recipe names by themselves
     assert subclasses(Layer) == set(LAYERS.values()) | computed_as_one
 
 
 def subclasses(layer: type[Layer]) -> set[type[Layer]]:
     return {found for direct in layer.__subclasses__() for found in {direct, *subclasses(direct)}}
-
-
-@pytest.mark.parametrize("follower", [ReLU(), MaxPool2D(), MaxPool2D(3)], ids=["relu", "maxpool 2", "maxpool 3"])
-@pytest.mark.parametrize("block", [1, 1 << 14, 1 << 30], ids=["a row at a time", "some rows", "all rows"])
-@pytest.mark.parametrize("channels", [2, 9])
-def test_what_follows_a_convolution_by_rows_is_what_follows_it(
-    follower: Layer, block: int, channels: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(correlation, "BLOCK_BYTES", block)
-    rng = np.random.default_rng(0)
-    shape = (11, 10, channels)
-    together = Network([Conv2D(5, padding="same"), layer_of(follower.spec())], shape, np.float64).initialise(rng)
-    assert [type(layer) for layer in together.order] == [FollowedConv2D]
-    conv = Network([Conv2D(5, padding="same")], shape, np.float64)
-    conv.params[...] = together.params + 0.1
-    together.params += 0.1  # so that there are biases
-    after = layer_of(follower.spec())
-    after.build((11, 10, 5))
-    for _ in range(2):
-        x = rng.normal(size=(4, *shape))
-        wanted = after.forward(conv.forward(x, rng), rng)
-        np.testing.assert_allclose(together.forward(x), wanted, atol=1e-12)
-        np.testing.assert_allclose(together.forward(x, rng), wanted, atol=1e-12)
-        dy = rng.normal(size=wanted.shape)
-        together.backward(dy.copy())
-        conv.backward(after.backward(dy.copy()))
-        np.testing.assert_allclose(together.grads, conv.grads, atol=1e-10)

@@ -37,15 +37,16 @@ PLAIN_CHANNELS = 8  # below which spreading costs more than it saves
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 2.5)  # small ones: rounding grows with their powers
 
 
-class Then(NamedTuple):
-    """What is to be done with some rows of a result as soon as they are there, while they are in the cache.
+class ByRows(NamedTuple):
+    """What is to be done with some rows of y as soon as they are there, or of dy just before they are needed: while
+    they are in the cache.
 
     `work(start, stop, rows, *arrays)` yields the calls, given the rows from start to stop. It gets multiples of so many
     rows as it takes `together`, but for the last ones, and they are not kept; any number, and kept, where that is 0.
     """
 
     work: Callable[..., Calls]
-    arrays: tuple[Array, ...]
+    arrays: tuple[Array | None, ...]
     together: int = 0
 
 
@@ -130,7 +131,7 @@ class Correlation:
         return self._columns.rows_of(scratch, g.stride * (g.out_height - 1) + g.kernel, images, dtype)
 
     def forward(
-        self, x: Array, W: Array, y: Array, rows: Array, b: Array | None = None, then: Then | None = None
+        self, x: Array, W: Array, y: Array, rows: Array, b: Array | None = None, then: ByRows | None = None
     ) -> None:
         """y (Ho, Wo, M, N) from x (H, Wd, C, N), W (k, k, C, M) and, if there are biases, b; `rows` as well.
 
@@ -138,19 +139,30 @@ class Correlation:
         filled in.
         """
         if then and then.together:
-            at_once = max(BLOCK_BYTES // self._row_bytes(x) // then.together, 1) * then.together
-            y = thread_scratch("passing", (min(at_once, len(y)), *y.shape[1:]), y.dtype)
+            y = thread_scratch("passing", (self._at_once(x, then.together), *y.shape[1:]), y.dtype)
         others: list[Any] = [then.work, *then.arrays] if then else []
         self._plans(self._forward, x, W, y, rows, b, *others)
 
     def backward(
-        self, rows: Array, W: Array, dy: Array, dW: Array, db: Array | None = None, dx: Array | None = None
+        self,
+        rows: Array,
+        W: Array,
+        dy: Array,
+        dW: Array,
+        db: Array | None = None,
+        dx: Array | None = None,
+        first: ByRows | None = None,
     ) -> None:
         """dW (k, k, C, M), and db and dx (H, Wd, C, N) if they are wanted, from dy (Ho, Wo, M, N) and `rows`.
 
-        db is (M,) or (Ho, Wo, M), as b is.
+        db is (M,) or (Ho, Wo, M), as b is. What is to be done `first` makes the rows of dy, which are not kept and of
+        which only the shape matters then, or changes them in place.
         """
-        self._plans(self._backward, rows, W, dy, dW, db, dx)
+        if first and first.together:
+            shape = (self._at_once(dy, first.together), *dy.shape[1:])
+            dy = thread_scratch("passing", shape, dy.dtype)
+        others: list[Any] = [first.work, *first.arrays] if first else []
+        self._plans(self._backward, rows, W, dy, dW, db, dx, *others)
 
     def _forward(
         self,
@@ -189,10 +201,20 @@ class Correlation:
             if then:
                 yield from then(start, stop, out, *others)
 
-    def _backward(self, rows: Array, W: Array, dy: Array, dW: Array, db: Array | None, dx: Array | None) -> Calls:
+    def _backward(
+        self,
+        rows: Array,
+        W: Array,
+        dy: Array,
+        dW: Array,
+        db: Array | None,
+        dx: Array | None,
+        first: Callable[..., Calls] | None = None,
+        *others: Array,
+    ) -> Calls:
         g, columns = self.geometry, self._columns
         before = self._taps - 1  # rows of dy, before its own, that a row of dx meets
-        dproducts = columns.dproducts_of(dy)
+        dproducts = columns.dproducts_of((g.out_height, *dy.shape[1:]), dy.dtype)
         shape = (columns.products, g.kernel, columns.depth, g.out_channels)
         dweights = thread_scratch("dweights", shape, dy.dtype)
         yield dweights.fill, 0
@@ -202,8 +224,11 @@ class Correlation:
             for row in self._unmet:
                 yield dx[row].fill, 0
             weights = yield from self._backward_weights(W)
-        for start, stop in self._blocks(dy):
-            out = dy[start:stop]
+        passing = len(dy) < g.out_height
+        for start, stop in self._blocks(dy, len(dy) if passing else None):
+            out = dy[: stop - start] if passing else dy[start:stop]
+            if first:
+                yield from first(start, stop, out, *others)
             yield from columns.join_back(out, dproducts[:, start:stop])
             if db is not None and db.ndim == 1:
                 yield from add_sums(dproducts[columns.even, start:stop], db)
@@ -212,7 +237,7 @@ class Correlation:
             yield from self._weight_gradient(rows, dproducts, start, stop, dweights)
             if dx is not None:
                 yield from self._input_gradient(
-                    weights, dproducts, start, stop if stop < len(dy) else stop + before, dx
+                    weights, dproducts, start, stop if stop < g.out_height else stop + before, dx
                 )
         yield from columns.weights_back(dweights, dW)
 
@@ -291,6 +316,11 @@ class Correlation:
             edges = [*range(0, height, at_once), height]
         return itertools.pairwise(edges)
 
+    def _at_once(self, x: Array, together: int) -> int:
+        """How many rows of the result, a multiple of those that belong together or all, to pass on at a time."""
+        fitting = max(BLOCK_BYTES // self._row_bytes(x) // together, 1) * together
+        return min(fitting, self.geometry.out_height)
+
     def _row_bytes(self, x: Array) -> int:
         """How much a row of the result is computed from and through, x having as many images as it has."""
         g, columns = self.geometry, self._columns
@@ -357,8 +387,8 @@ class Columns(ABC):
         """The result's rows from the products."""
 
     @abstractmethod
-    def dproducts_of(self, dy: Array) -> Array:
-        """Where the products' gradient goes, likewise."""
+    def dproducts_of(self, shape: Shape, dtype: Any) -> Array:
+        """Where the products' gradient goes, likewise, given the shape of dy."""
 
     @abstractmethod
     def join_back(self, dy: Array, dproducts: Array) -> Calls:
@@ -412,8 +442,9 @@ class Shifts(Columns):
         if not SMALL_PRODUCTS:  # else they are the result already
             yield np.copyto, y, products[0].swapaxes(1, 2)
 
-    def dproducts_of(self, dy: Array) -> Array:
-        return thread_scratch("dproducts", (1, *dy.swapaxes(1, 2).shape), dy.dtype)
+    def dproducts_of(self, shape: Shape, dtype: Any) -> Array:
+        rows, width, channels, images = shape
+        return thread_scratch("dproducts", (1, rows, channels, width, images), dtype)
 
     def join_back(self, dy: Array, dproducts: Array) -> Calls:
         yield np.copyto, dproducts[0], dy.swapaxes(1, 2)  # a row of all pixels, over which to sum at once
@@ -505,10 +536,10 @@ class ToomCook(Columns):
         yield dx[:, self.step * (self.tiles + self.reach) - self.geometry.left :].fill, 0
 
     def products_of(self, y: Array) -> Array:
-        return self._products("products", y)
+        return self._products("products", y.shape, y.dtype)
 
-    def dproducts_of(self, dy: Array) -> Array:
-        return self._products("dproducts", dy)
+    def dproducts_of(self, shape: Shape, dtype: Any) -> Array:
+        return self._products("dproducts", shape, dtype)
 
     def join(self, products: Array, y: Array) -> Calls:
         source = products.transpose(1, 3, 0, 2, 4)
@@ -520,9 +551,9 @@ class ToomCook(Columns):
         for first, last, _, count in self._joins:
             yield mapped(self.AT[:count].T, self._results(dy, first, last, count), out[:, first:last])
 
-    def _products(self, key: str, y: Array) -> Array:
-        rows, _, channels, images = y.shape
-        return tiled(thread_scratch, key, (self.products, rows, channels, self.tiles, images), y.dtype)
+    def _products(self, key: str, shape: Shape, dtype: Any) -> Array:
+        rows, _, channels, images = shape
+        return tiled(thread_scratch, key, (self.products, rows, channels, self.tiles, images), dtype)
 
     def _beside(self) -> Array:
         """What a step's columns get from the tiles `reach` before it to its own, (step, (reach + 1) n)."""

@@ -5,25 +5,25 @@ thing. Shapes are without the batch axis in `build` and with it, as N, in `forwa
 down here: a layer computes in the dtype of its parameters and of what comes in.
 
 Images are (N, H, W, C). In memory a layer lays them out as (H, W, C, N) and hands on a view, because that is what
-`correlation` is quick with; a pixel is then a run of C N numbers. What goes pixel by pixel goes a row of pixels
-(W, C, N) at a time, all its operations on one row before the next: a row stays in the cache.
+`correlation` is quick with; a pixel is then a run of C N numbers. What goes pixel by pixel is in `rows`, and what is
+computed with the layers beside it in `stages`.
 """
 
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from digits.nn.correlation import Correlation, Geometry, Then
+from digits.nn.correlation import ByRows, Correlation, Geometry
 from digits.nn.pixels import Pixels
-from digits.nn.plans import Call, Calls, Plans
+from digits.nn.plans import Calls, Plans
 from digits.nn.products import multiply
-from digits.nn.scratch import Array, Scratch, Shape, thread_scratch, thread_zeros
+from digits.nn.rows import channel_sums, largest, rectified, rectified_back, scaled, scaled_back, to_largest
+from digits.nn.scratch import Array, Scratch, Shape, thread_scratch
 
 
 @dataclass
@@ -258,7 +258,7 @@ class Conv2D(Layer):
         return self.correlated_back(dy, self.W, self.dW, self.db if self.bias else None, self.input_gradient)
 
     def correlated(
-        self, x: Array, W: Array, b: Array | None, rng: np.random.Generator | None, then: Then | None = None
+        self, x: Array, W: Array, b: Array | None, rng: np.random.Generator | None, then: ByRows | None = None
     ) -> Array:
         """y with these weights and biases, whatever the layer's own are, and what is to be done with it `then`."""
         self.rows = self._correlation.rows(self.scratch if rng else thread_scratch, len(x), x.dtype)
@@ -273,12 +273,17 @@ class Conv2D(Layer):
         g = self.geometry
         return self.scratch("y", (g.out_height, g.out_width, g.out_channels, images), dtype)
 
-    def correlated_back(self, dy: Array, W: Array, dW: Array, db: Array | None, input_gradient: bool) -> Array:
-        """dx, if it is wanted, for the weights of the last `correlated`; dW and, if there is one, db are filled in."""
+    def correlated_back(
+        self, dy: Array, W: Array, dW: Array, db: Array | None, input_gradient: bool, first: ByRows | None = None
+    ) -> Array:
+        """dx, if it is wanted, for the weights of the last `correlated`; dW and, if there is one, db are filled in.
+
+        What is to be done `first` makes the rows of dy, or changes them.
+        """
         g, dx = self.geometry, None
         if input_gradient:
             dx = self.scratch("dx", (g.height, g.width, g.channels, len(dy)), dy.dtype)
-        self._correlation.backward(self.rows, W, self.laid_out(dy, "dy"), dW, db, dx)
+        self._correlation.backward(self.rows, W, self.laid_out(dy, "dy"), dW, db, dx, first)
         return dy if dx is None else handed_on(dx, 4)
 
     def _padded(self, size: int) -> tuple[int, int]:
@@ -309,6 +314,8 @@ class BatchNorm(Layer):
         positive(self, "momentum", "epsilon")
         if self.momentum > 1:
             raise ValueError(f"momentum must be at most 1, not {self.momentum}")
+        self.within = False  # the convolution before makes the sums of x, and its gradient
+        self.back: tuple[Array | None, ...] = ()
         self.gamma: Array
         self.beta: Array
         self.dgamma: Array
@@ -339,29 +346,32 @@ class BatchNorm(Layer):
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         rows = self.laid_out(x)
         y = self.scratch("y", rows.shape, x.dtype)
-        self.plans(self._scaled, rows, *self.slopes(rows, rng), y)
+        self.plans(scaled, rows, *self.slopes(rows, rng), y)
         return handed_on(y, x.ndim)
 
     def backward(self, dy: Array) -> Array:
         drows = self.laid_out(dy, "dy")
-        sums = self.scratch("sums", (len(drows), 2, self.channels), dy.dtype)
+        sums = self.scratch("dy sums", self.sums.shape, dy.dtype)
         self.plans(channel_sums, drows, self.x, sums)
-        self.plans(self._scaled_back, drows, self.x, *self.slopes_back(*sums.sum(axis=0, dtype=np.float64)))
+        self.slopes_back(*sums.sum(axis=0, dtype=np.float64))
+        if not self.within:
+            self.scale_back(drows)
         return handed_on(drows, dy.ndim)
 
-    def slopes(self, x: Array, rng: np.random.Generator | None, before: Array | None = None) -> tuple[Array, Array]:
-        """a and c of y = a x + c, (C,) each, for x as `laid_out` has it; `before`, if given, is what x is the ReLU of,
-        which is computed on the way.
-        """
+    def observe(self, x: Array) -> Array:
+        """Where the sums of the rows of x and of their squares go, (H, 2, C); x is as `laid_out` has it."""
         self.x = x
+        self.sums = self.scratch("sums", (len(x), 2, self.channels), x.dtype)
+        return self.sums
+
+    def slopes(self, x: Array, rng: np.random.Generator | None) -> tuple[Array, Array]:
+        """a and c of y = a x + c, (C,) each, for x as `laid_out` has it."""
         if rng is None:
-            if before is not None:
-                self.plans(rectified, before, x)
             self.mu, variance = self.mean, self.variance
         else:
-            sums = self.scratch("sums", (len(x), 2, self.channels), x.dtype)
-            self.plans(channel_sums, x, x, sums, before)
-            total, squares = sums.sum(axis=0, dtype=np.float64)
+            if not self.within:
+                self.plans(channel_sums, x, x, self.observe(x))
+            total, squares = self.sums.sum(axis=0, dtype=np.float64)
             n = x.size // self.channels
             mean = total / n
             square = np.maximum(squares / n - mean * mean, 0)
@@ -372,32 +382,22 @@ class BatchNorm(Layer):
         a = np.divide(self.gamma, self.sigma, out=self._channels("a", x.dtype))
         return a, np.subtract(self.beta, self.mu * a, out=self._channels("c", x.dtype))
 
-    def slopes_back(self, total: Array, products: Array) -> tuple[Array, Array, Array]:
-        """a, b and c of dx = a dy + b x + c, given Σ dy and Σ dy x, (C,) each; dγ and dβ are filled in."""
+    def slopes_back(self, total: Array, products: Array) -> None:
+        """dγ, dβ and `back`, a, b and c of dx = a dy + b x + c, given Σ dy and Σ dy x, all (C,)."""
         n = self.x.size // self.channels
         self.dbeta[...] = total
         self.dgamma[...] = (products - self.mu * total) / self.sigma
-        a, b, c = (self._channels(f"{key} back", self.x.dtype) for key in "abc")
+        self.back = a, b, c = tuple([self._channels(f"{key} back", self.x.dtype) for key in "abc"])
         np.divide(self.gamma, self.sigma, out=a)
         np.divide(-a * self.dgamma / self.sigma, n, out=b)
         np.subtract(-a * self.dbeta / n, b * self.mu, out=c)
-        return a, b, c
+
+    def scale_back(self, dy: Array) -> None:
+        """dx in place of dy, as `laid_out` has it."""
+        self.plans(scaled_back, self.x, dy, *self.back)
 
     def _channels(self, key: str, dtype: Any) -> Array:
         return self.scratch(key, (self.channels,), dtype)
-
-    def _scaled(self, x: Array, a: Array, c: Array, y: Array) -> Calls:
-        slope, intercept = yield from as_rows(x, a, c)
-        for row, out in zip(x, y, strict=True):
-            yield np.multiply, row, slope, out
-            yield np.add, out, intercept, out
-
-    def _scaled_back(self, dy: Array, x: Array, a: Array, b: Array, c: Array) -> Calls:
-        slope, x_slope, intercept = yield from as_rows(x, a, b, c)
-        part = thread_scratch("part", dy.shape[1:], dy.dtype)
-        for row, drow in zip(x, dy, strict=True):
-            yield np.multiply, drow, slope, drow
-            yield from row_added(row, x_slope, intercept, drow, part)
 
 
 @dataclass
@@ -424,100 +424,6 @@ class ReLU(Layer):
         """Where y goes, x being as `laid_out` has it."""
         self.y = x if self.in_place else self.scratch("y", x.shape, x.dtype)
         return self.y
-
-    def following(self, x: Array, rng: np.random.Generator | None) -> tuple[Array, Then]:
-        """Where y goes, and what is to be done with the rows of x as they come."""
-        y = self.place_of(x)
-        return y, Then(rectified_rows, (y,))
-
-
-@dataclass
-class NormedConv2D(Layer):
-    """A batch norm and the convolution behind it, computed as one: y = V ⋆ x + B      V = a W,  B = b + W ⋆ c
-
-    a x + c is what the norm makes of x; W ⋆ c is the convolution of an image that is c everywhere. So the norm does
-    not pass over the images but for μ and σ. With dV = x ⋆ dy, which is V's gradient, and S, of a kernel's place the
-    sum of the dy whose kernel has it on the image, (k, k, M), dW = a dV + c S. The input gradient of V is a g, g being
-    the gradient at the norm's output; and all else that the norm needs, Σ g and Σ g x, are sums of W S and of W dV.
-    A ReLU before the norm is computed here too, while a row of pixels is in the cache.
-    """
-
-    relu: ReLU | None  # before the norm
-    norm: BatchNorm
-    conv: Conv2D
-
-    def parts(self) -> Sequence[Layer]:
-        return (*([self.relu] if self.relu else []), self.norm, self.conv)
-
-    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
-        conv, g = self.conv, self.conv.geometry
-        before = self.laid_out(x)
-        rows = self.relu.place_of(before) if self.relu else before
-        self.a, self.c = self.norm.slopes(rows, rng, before if self.relu else None)
-        self.V = np.multiply(conv.W, self.a[:, np.newaxis], out=self.scratch.like("V", conv.W))
-        of_c = np.matmul(self.c, conv.W)
-        B = g.of_ones(of_c) if self._untied else of_c.sum(axis=(0, 1))
-        if conv.bias:
-            B += conv.b
-        biases = self.scratch("B", B.shape, x.dtype)
-        biases[...] = B
-        return conv.correlated(handed_on(rows, 4), self.V, biases, rng)
-
-    def backward(self, dy: Array) -> Array:
-        norm, conv, g = self.norm, self.conv, self.conv.geometry
-        dV, part = (thread_scratch(key, self.V.shape, self.V.dtype) for key in ("dV", "of c"))
-        dB = self.scratch("dB", conv.output_shape if self._untied else conv.output_shape[2:], dy.dtype)
-        dx = conv.correlated_back(dy, self.V, dV, dB, self.input_gradient)
-        places = (g.kernel, g.kernel, g.out_channels)
-        S = g.of_ones_back(dB).astype(dy.dtype) if self._untied else np.broadcast_to(dB, places)
-        np.multiply(dV, self.a[:, np.newaxis], out=conv.dW)
-        conv.dW += np.multiply(self.c[:, np.newaxis], S[:, :, np.newaxis], out=part)
-        if conv.bias:
-            conv.db[...] = dB.sum(axis=(0, 1)) if self._untied and conv.bias is True else dB
-        total = np.matmul(conv.W, S[..., np.newaxis])[..., 0].sum(axis=(0, 1), dtype=np.float64)
-        products = np.vecdot(conv.W, dV).sum(axis=(0, 1), dtype=np.float64)
-        _, b, c = norm.slopes_back(total, products)
-        if self.input_gradient:
-            self.plans(self._scaled_back, self.laid_out(dx, "dx"), norm.x, b, c)
-        return dx
-
-    def _scaled_back(self, dx: Array, x: Array, b: Array, c: Array) -> Calls:
-        slope, intercept = yield from as_rows(x, b, c)
-        part, alive = (thread_scratch(key, x.shape[1:], dtype) for key, dtype in (("part", x.dtype), ("alive", bool)))
-        for row, drow in zip(x, dx, strict=True):
-            yield from row_added(row, slope, intercept, drow, part)
-            if self.relu:
-                yield from row_rectified_back(row, drow, alive)
-
-    @property
-    def _untied(self) -> bool:
-        """B is one a place, not one a channel."""
-        return self.conv.geometry.padded or self.conv.bias == "untied"
-
-
-@dataclass
-class FollowedConv2D(Layer):
-    """A convolution and what follows it, a ReLU or a pooling, done with some rows while they are in the cache."""
-
-    conv: Conv2D
-    follower: "ReLU | MaxPool2D"
-
-    def parts(self) -> Sequence[Layer]:
-        return (self.conv, self.follower)
-
-    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
-        conv, rows = self.conv, self.conv.place_of(len(x), x.dtype)
-        y, then = self.follower.following(rows, rng)
-        conv.correlated(x, conv.W, conv.b if conv.bias else None, rng, then)
-        return handed_on(y, 4)
-
-    def backward(self, dy: Array) -> Array:
-        conv, dy = self.conv, self.follower.backward(dy)
-        return conv.correlated_back(dy, conv.W, conv.dW, conv.db if conv.bias else None, self.input_gradient)
-
-    def be_first(self) -> None:
-        super().be_first()
-        self.conv.be_first()
 
 
 @dataclass
@@ -574,38 +480,35 @@ class MaxPool2D(Layer):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         rows = self.laid_out(x)
-        y, then = self.following(rows, rng)
-        self.plans(self._largest, rows, *then.arrays)
+        self.dx = rows if self.in_place else self.scratch("dx", rows.shape, x.dtype)
+        y, *self.larger = self.places_of(rows, rng)
+        self.plans(self.largest, rows, y, *self.larger)
         return handed_on(y, 4)
 
-    def following(self, x: Array, rng: np.random.Generator | None) -> tuple[Array, Then]:
-        """Where y goes, and what is to be done with the rows of x as they come."""
-        height, width, *pixel = x.shape
-        self.dx = x if self.in_place else self.scratch("dx", x.shape, x.dtype)
-        y = self.scratch("y", (height // self.size, width // self.size, *pixel), x.dtype)
-        # Of each of the pixels but the first: whether it is larger than those before. Only training needs to know.
-        pixels = self.size - 1 if rng else 0
-        down, along = ((key, (pixels, *of)) for key, of in (("down", self._tall(x)), ("along", y.shape)))
-        self.larger = [self.scratch(*down, bool), self.scratch(*along, bool)]
-        return y, Then(self._largest_rows, (y, *self.larger), self.size)
-
     def backward(self, dy: Array) -> Array:
-        self.plans(self._to_largest, self.laid_out(dy, "dy"), self.dx, *self.larger)
+        self.plans(self.to_largest, self.laid_out(dy, "dy"), self.dx, *self.larger)
         return handed_on(self.dx, 4)
 
-    def _largest_rows(self, start: int, stop: int, x: Array, y: Array, down: Array, along: Array) -> Calls:
-        """The rows of y that the rows of x from start to stop are for, given those."""
-        rows = slice(start // self.size, stop // self.size)
-        yield from self._largest(x, y[rows], down[:, rows], along[:, rows])
+    def places_of(self, x: Array, rng: np.random.Generator | None) -> tuple[Array, Array, Array]:
+        """Where y and two masks go: of each pixel of a column of the square but the first, and of each such column,
+        whether it is larger than those before. Only training needs to know.
+        """
+        height, width, *pixel = x.shape
+        y = self.scratch("y", (height // self.size, width // self.size, *pixel), x.dtype)
+        others = self.size - 1 if rng else 0
+        down = self.scratch("down", (others, *self._tall(x)), bool)
+        return y, down, self.scratch("along", (others, *y.shape), bool)
 
-    def _largest(self, x: Array, y: Array, down: Array, along: Array) -> Calls:
+    def largest(self, x: Array, y: Array, down: Array, along: Array) -> Calls:
+        """The rows of y that those of x are for."""
         tall = thread_scratch("tall", self._tall(x), x.dtype)
         yield from largest(self._taps(x, 0), tall, down)
         first, *others = self._taps(tall, 1)
         yield np.copyto, y, first  # NumPy is quicker with one array of strides than with two
         yield from largest([y, *others], y, along)
 
-    def _to_largest(self, dy: Array, dx: Array, down: Array, along: Array) -> Calls:
+    def to_largest(self, dy: Array, dx: Array, down: Array, along: Array) -> Calls:
+        """The rows of dx for those of dy."""
         dtall = thread_scratch("tall", self._tall(dx), dy.dtype)
         yield from to_largest(dy, self._taps(dtall, 1), along)
         yield dtall[:, dx.shape[1] // self.size * self.size :].fill, 0
@@ -761,7 +664,7 @@ class Residual(Layer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.inner = [layer_of(line) for line in self.layers]
-        self._order = in_order(self.inner)
+        self.order = reordered(self.inner)
         if not self.inner:
             raise ValueError("a residual block needs layers")
         self.layers = [layer.spec() for layer in self.inner]
@@ -790,7 +693,7 @@ class Residual(Layer):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         y = x
-        for layer in self._order:
+        for layer in self.order:
             y = layer.forward(y, rng)
         shortcut = self.projection.forward(x, rng) if self.projection else x
         return np.add(y, shortcut, out=self.scratch.like("y", y))
@@ -802,7 +705,7 @@ class Residual(Layer):
             shortcut = self.scratch.like("dshortcut", dy)
             shortcut[...] = dy
         dx = dy
-        for layer in reversed(self._order):
+        for layer in reversed(self.order):
             dx = layer.backward(dx)
         return np.add(dx, shortcut, out=self.scratch.like("dx", shortcut))
 
@@ -832,26 +735,6 @@ def built(layers: Sequence[Layer], shape: Shape) -> Shape:
     for layer in reordered(layers):
         layer.in_place, spared = spared, layer.spares
     return shape
-
-
-def in_order(layers: Sequence[Layer]) -> list[Layer]:
-    """The layers as they are computed: reordered, a batch norm as one with the convolution behind it, and other
-    convolutions as one with the ReLU or the max pooling behind them.
-    """
-    order: list[Layer] = []
-    for layer in reordered(layers):
-        match [*order[-2:], layer]:
-            case [ReLU() as relu, BatchNorm() as norm, Conv2D() as conv]:
-                order[-2:] = [NormedConv2D(relu, norm, conv)]
-            case [*_, BatchNorm() as norm, Conv2D() as conv]:
-                order[-1:] = [NormedConv2D(None, norm, conv)]
-            case _:
-                order.append(layer)
-    for at in reversed(range(len(order) - 1)):
-        match order[at : at + 2]:
-            case [Conv2D() as conv, (ReLU() | MaxPool2D()) as follower]:
-                order[at : at + 2] = [FollowedConv2D(conv, follower)]
-    return order
 
 
 def reordered(layers: Sequence[Layer]) -> list[Layer]:
@@ -885,91 +768,6 @@ def pooled_shape(layer: Layer, shape: Shape, size: int) -> Shape:
     return (height // size, width // size, channels)
 
 
-def largest(taps: Sequence[Array], out: Array, larger: Array) -> Calls:
-    """The largest of arrays of one shape; `larger`, if it is of any, tells which of them exceed those before."""
-    best = taps[0]
-    for number, tap in enumerate(taps[1:]):
-        if len(larger):
-            yield np.greater, tap, best, larger[number]
-        yield partial(np.maximum, out=out), tap, best
-        best = out
-    if best is not out:
-        yield np.copyto, out, best
-
-
-def to_largest(dout: Array, dtaps: Sequence[Array], larger: Array) -> Calls:
-    """The gradients of those arrays: `dout` for the largest of them, which is the last that exceeds others, else 0."""
-    left = dout
-    for dtap, exceeds in zip(reversed(dtaps[1:]), reversed(larger), strict=True):
-        yield np.multiply, left, exceeds, dtap
-        yield np.subtract, left, dtap, dtaps[0]
-        left = dtaps[0]
-    if left is dout:
-        yield np.copyto, dtaps[0], dout
-
-
-def rectified(x: Array, y: Array) -> Calls:
-    """y = max(x, 0), a row of (H, W, C, N) at a time; y may be x."""
-    for row, out in zip(x, y, strict=True):
-        yield row_rectified(row, out)
-
-
-def rectified_rows(start: int, stop: int, x: Array, y: Array) -> Calls:
-    """The rows of y from start to stop, given those of x."""
-    yield from rectified(x, y[start:stop])
-
-
-def rectified_back(y: Array, dy: Array) -> Calls:
-    """The gradient of x in place of y's."""
-    alive = thread_scratch("alive", y.shape[1:], bool)
-    for row, drow in zip(y, dy, strict=True):
-        yield from row_rectified_back(row, drow, alive)
-
-
-def row_rectified(row: Array, out: Array) -> Call:
-    """out = max(row, 0), both (W, C, N)."""
-    return partial(np.maximum, out=out), row, thread_zeros("zeros", row.shape, row.dtype)  # quicker than with a number
-
-
-def row_rectified_back(row: Array, drow: Array, alive: Array) -> Calls:
-    """The gradient in place of drow, given the row that was rectified or made of it; `alive` is overwritten."""
-    yield np.greater, row, 0, alive
-    yield np.multiply, drow, alive, drow
-
-
-def row_added(row: Array, slope: Array, intercept: Array, to: Array, part: Array) -> Calls:
-    """to += slope row + intercept, all (W, C, N); `part` is overwritten."""
-    yield np.multiply, row, slope, part
-    yield np.add, to, part, to
-    yield np.add, to, intercept, to
-
-
 def handed_on(rows: Array, ndim: int) -> Array:
     """The view that undoes `laid_out`."""
     return rows.transpose(3, 0, 1, 2) if ndim == 4 else rows[0, 0].T
-
-
-def as_rows(like: Array, *channels: Array) -> Generator[Call, None, list[Array]]:
-    """Each of some (C,) at all pixels of a row, (W, C, N) as in `like`: NumPy is quickest with arrays of one shape."""
-    rows = [thread_scratch(f"row {at}", like.shape[1:], like.dtype) for at in range(len(channels))]
-    for row, of in zip(rows, channels, strict=True):
-        yield np.copyto, row, of[:, np.newaxis]
-    return rows
-
-
-def channel_sums(x: Array, other: Array, sums: Array, before: Array | None = None) -> Calls:
-    """Of each row of (H, W, C, N) the sum over W and N, and of its product with another such array: `sums` (H, 2, C).
-
-    x is made on the way, row by row, where it is the ReLU of what was `before`.
-    """
-    height, width, channels, images = x.shape
-    product = thread_scratch("product", x.shape[1:], x.dtype)
-    pixels = thread_scratch("pixels", (height, 2, channels * images), x.dtype)
-    ones = np.ones(max(width, images), x.dtype)
-    for at, row in enumerate(x):
-        if before is not None:
-            yield row_rectified(before[at], row)
-        yield np.multiply, row, other[at], product
-        for terms, total in zip((row, product), pixels[at], strict=True):
-            yield np.matmul, ones[:width], terms.reshape(width, -1), total
-    yield np.matmul, pixels.reshape(*sums.shape, images), ones[:images], sums

@@ -13,9 +13,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from digits.nn.layers import Layer, built, in_order, layer_of
+from digits.nn.layers import Layer, built, layer_of
 from digits.nn.pixels import Pixels
 from digits.nn.scratch import Array, Shape, shared_zeros
+from digits.nn.stages import in_order
 
 # What NumPy and zipfile raise between them on a file that is cut short, altered or something else.
 DAMAGE = (
