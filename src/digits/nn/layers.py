@@ -581,10 +581,9 @@ class GlobalAvgPool(Layer):
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         rows = self.laid_out(x)
         self.shape = rows.shape
+        pixels = rows.reshape(-1, rows.shape[2] * rows.shape[3])
         y = self.scratch("y", rows.shape[2:], x.dtype)
-        columns = thread_scratch("columns", rows.shape[1:], x.dtype)
-        np.sum(np.sum(rows, axis=0, out=columns), axis=0, out=y)  # NumPy is quicker with one axis than with two
-        y *= 1 / (rows.shape[0] * rows.shape[1])
+        np.matmul(np.full(len(pixels), 1 / len(pixels), x.dtype), pixels, out=y.reshape(-1))  # quicker than a sum
         return y.T
 
     def backward(self, dy: Array) -> Array:

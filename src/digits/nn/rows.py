@@ -27,6 +27,13 @@ def rectified_back(y: Array, dy: Array) -> Calls:
         yield np.multiply, drow, alive, drow
 
 
+def added(x: Array, b: Array, *, again: bool = False) -> Calls:
+    """x += b, with b (C,); `again` for further rows."""
+    (bias,) = yield from as_rows(x, b, again=again)
+    for row in x:
+        yield np.add, row, bias, row
+
+
 def largest(taps: Sequence[Array], out: Array, larger: Array) -> Calls:
     """The largest of arrays of one shape; `larger`, if it is of any, tells which of them exceed those before."""
     best = taps[0]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from digits.nn.correlation import ByRows
+from digits.nn.correlation import ByRows, add_sums
 from digits.nn.layers import BatchNorm, Conv2D, Layer, MaxPool2D, ReLU, Residual, handed_on, reordered
 from digits.nn.plans import Calls
-from digits.nn.rows import channel_sums, rectified, rectified_back, scaled_back
+from digits.nn.rows import added, channel_sums, rectified, rectified_back, scaled_back
 from digits.nn.scratch import Array, thread_scratch
 
 
@@ -44,6 +44,7 @@ class ConvStage(Layer):
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         conv = self.conv
         W, b = self._normed(x, self.norm, rng) if self.norm else (conv.W, conv.b if conv.bias else None)
+        b, b_behind = (None, b) if self._biased_behind(b) else (b, None)
         y = conv.place_of(len(x), x.dtype)
         masks: list[Array] = []
         if self.pool:
@@ -52,28 +53,46 @@ class ConvStage(Layer):
             y = self.relu.place_of(y)
         self._kept = [y, *masks]
         sums = self.behind.observe(y) if self.behind and rng else None
-        conv.correlated(x, W, b, rng, ByRows(self._rows, (sums, *self._kept), self._together))
+        conv.correlated(x, W, b, rng, ByRows(self._rows, (b_behind, sums, *self._kept), self._together))
         return handed_on(y, 4)
 
     def backward(self, dy: Array) -> Array:
         conv, drows = self.conv, self.laid_out(dy, "dy")
-        slopes = self.behind.back if self.behind else (None, None, None)
-        first = ByRows(self._rows_back, (*slopes, drows, *self._kept), self._together)
-        own = handed_on(conv.place_of(len(dy), dy.dtype) if self.pool else drows, 4)
+        W, dW, db = conv.W, conv.dW, conv.db if conv.bias else None
         if self.norm:
-            return self._normed_back(own, self.norm, first)
-        return conv.correlated_back(own, conv.W, conv.dW, conv.db if conv.bias else None, self.input_gradient, first)
+            W, dW = self.V, thread_scratch("dV", self.V.shape, self.V.dtype)
+            db = self.scratch("dB", conv.output_shape if self._untied else conv.output_shape[2:], dy.dtype)
+        db_before, db_behind = (None, db) if self._biased_behind(db) else (db, None)
+        slopes = self.behind.back if self.behind else (None, None, None)
+        first = ByRows(self._rows_back, (db_behind, *slopes, drows, *self._kept), self._together)
+        own = handed_on(conv.place_of(len(dy), dy.dtype) if self.pool else drows, 4)
+        dx = conv.correlated_back(own, W, dW, db_before, self.input_gradient, first)
+        if self.norm and db is not None:
+            self._normed_back(self.norm, dW, db, dx)
+        return dx
+
+    def _biased_behind(self, b: Array | None) -> bool:
+        """These biases, (M,), are added behind the pooling: there are fewer numbers, and the largest is the same."""
+        return self.pool is not None and b is not None and b.ndim == 1
 
     @property
     def _together(self) -> int:
         """How many of the convolution's rows go into one, 0 if they are kept."""
         return self.pool.size if self.pool else 0
 
-    def _rows(self, start: int, stop: int, rows: Array, sums: Array | None, y: Array, *masks: Array) -> Calls:
+    def _own(self, start: int, stop: int) -> slice:
+        """The rows that those of the convolution from start to stop become."""
+        return slice(start // self.pool.size, stop // self.pool.size) if self.pool else slice(start, stop)
+
+    def _rows(
+        self, start: int, stop: int, rows: Array, bias: Array | None, sums: Array | None, y: Array, *masks: Array
+    ) -> Calls:
         """What becomes of the convolution's rows from start to stop."""
-        own = slice(start // self._together, stop // self._together) if self.pool else slice(start, stop)
+        own = self._own(start, stop)
         if self.pool:
             yield from self.pool.largest(rows, y[own], *[mask[:, own] for mask in masks])
+        if bias is not None:
+            yield from added(y[own], bias, again=start > 0)
         if self.relu:
             yield from rectified(y[own], y[own])
         if sums is not None:
@@ -84,6 +103,7 @@ class ConvStage(Layer):
         start: int,
         stop: int,
         rows: Array,
+        dbias: Array | None,
         a: Array | None,
         b: Array | None,
         c: Array | None,
@@ -92,11 +112,15 @@ class ConvStage(Layer):
         *masks: Array,
     ) -> Calls:
         """The gradient at those rows, from that at what became of them; if they are kept it takes that one's place."""
-        own = slice(start // self._together, stop // self._together) if self.pool else slice(start, stop)
+        own = self._own(start, stop)
         if b is not None and c is not None:
             yield from scaled_back(y[own], dy[own], a, b, c, again=start > 0)
         if self.relu:
             yield from rectified_back(y[own], dy[own])
+        if dbias is not None:
+            if start == 0:
+                yield dbias.fill, 0
+            yield from add_sums(dy[own].swapaxes(1, 2), dbias)
         if self.pool:
             yield from self.pool.to_largest(dy[own], rows, *[mask[:, own] for mask in masks])
 
@@ -113,14 +137,12 @@ class ConvStage(Layer):
         biases[...] = B
         return self.V, biases
 
-    def _normed_back(self, dy: Array, norm: BatchNorm, first: ByRows) -> Array:
-        """dx; the gradients of the norm and the convolution are filled in."""
+    def _normed_back(self, norm: BatchNorm, dV: Array, dB: Array, dx: Array) -> None:
+        """Fill in the gradients of the norm and the convolution, and make dx that of the norm's input."""
         conv, g = self.conv, self.conv.geometry
-        dV, part = (thread_scratch(key, self.V.shape, self.V.dtype) for key in ("dV", "of c"))
-        dB = self.scratch("dB", conv.output_shape if self._untied else conv.output_shape[2:], dy.dtype)
-        dx = conv.correlated_back(dy, self.V, dV, dB, self.input_gradient, first)
+        part = thread_scratch("of c", dV.shape, dV.dtype)
         places = (g.kernel, g.kernel, g.out_channels)
-        S = g.of_ones_back(dB).astype(dy.dtype) if self._untied else np.broadcast_to(dB, places)
+        S = g.of_ones_back(dB).astype(dB.dtype) if self._untied else np.broadcast_to(dB, places)
         np.multiply(dV, self.a[:, np.newaxis], out=conv.dW)
         conv.dW += np.multiply(self.c[:, np.newaxis], S[:, :, np.newaxis], out=part)
         if conv.bias:
@@ -131,7 +153,6 @@ class ConvStage(Layer):
         norm.back = (None, *norm.back[1:])  # a is in V
         if self.input_gradient and not norm.within:
             norm.scale_back(self.laid_out(dx, "dx"))
-        return dx
 
     @property
     def _untied(self) -> bool:
