@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
-from digits.nn.plans import KEPT, Calls, Plans
+from digits.nn import plans as plans_module
+from digits.nn.plans import KEPT, KNOWN, Calls, Plans
 from digits.nn.scratch import Array
 
 
@@ -66,3 +68,22 @@ def test_memory_is_not_given_up_while_a_plan_is_for_it() -> None:
         plans(double, np.full(1000, number, float), y)
         np.testing.assert_array_equal(y, 2 * number)
     assert lengths == [1000] * KEPT  # a new array may lie nowhere but beside those
+
+
+def test_arrays_that_come_and_go_are_never_taken_for_others() -> None:
+    plans, _, double = doubling()
+    memory, y = np.arange(4.0 * KNOWN), np.empty(3)
+    for start in (*range(2 * KNOWN), *range(2 * KNOWN)):  # each view is another object, perhaps with the id of one gone
+        plans(double, memory[start : start + 3], y)
+        np.testing.assert_array_equal(y, 2 * np.arange(start, start + 3))
+
+
+def test_where_known_arrays_lie_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans, lengths, double = doubling()
+    x, y = np.arange(3.0), np.empty(3)
+    plans(double, x, y)
+    monkeypatch.delattr(plans_module, "place")
+    plans(double, x, y)
+    assert lengths == [3]
+    with pytest.raises(NameError):
+        plans(double, x[:], y)

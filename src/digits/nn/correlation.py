@@ -125,7 +125,7 @@ class Correlation:
         }
         self._unmet = sorted(set(range(g.height)) - met)
 
-    def rows(self, scratch: Callable[[str, Shape, Any], Array], images: int, dtype: Any) -> Array:
+    def rows(self, scratch: Callable[..., Array], images: int, dtype: Any) -> Array:
         """An array for the spread rows of so many images: what `forward` leaves for `backward`."""
         g = self.geometry
         return self._columns.rows_of(scratch, g.stride * (g.out_height - 1) + g.kernel, images, dtype)
@@ -358,7 +358,7 @@ class Columns(ABC):
     def weights_back(self, dweights: Array, dW: Array) -> Calls:
         """The gradient dW from that of the above as (products, k, depth, M)."""
 
-    def rows_of(self, scratch: Callable[[str, Shape, Any], Array], rows: int, images: int, dtype: Any) -> Array:
+    def rows_of(self, scratch: Callable[..., Array], rows: int, images: int, dtype: Any) -> Array:
         """Where so many spread rows go, (products, rows, depth, tiles, N)."""
         return scratch("rows", (self.products, rows, self.depth, self.tiles, images), dtype)
 
@@ -513,7 +513,7 @@ class ToomCook(Columns):
             tiles = self._tiles(x, first, last, low, high)
             yield mapped(self.BT[:, low:high], tiles, out[:, first:last])
 
-    def rows_of(self, scratch: Callable[[str, Shape, Any], Array], rows: int, images: int, dtype: Any) -> Array:
+    def rows_of(self, scratch: Callable[..., Array], rows: int, images: int, dtype: Any) -> Array:
         return tiled(scratch, "rows", (self.products, rows, self.depth, self.tiles, images), dtype)
 
     def drows_of(self, rows: int, dx: Array) -> Array:
@@ -612,16 +612,13 @@ def add_sums(rows: Array, to: Array) -> Calls:
     yield np.add, to, total, to
 
 
-def tiled(scratch: Callable[[str, Shape, Any], Array], key: str, shape: Shape, dtype: Any) -> Array:
+def tiled(scratch: Callable[..., Array], key: str, shape: Shape, dtype: Any) -> Array:
     """An array (products, rows, depth, tiles, N); where products are to be small, those of a tile lie together.
 
     What such a product reads is then one run of memory. With the other tiles in between, the first-level cache would
     hold less of it, as the addresses are apart by a power of two.
     """
-    if not SMALL_PRODUCTS:
-        return scratch(key, shape, dtype)
-    products, rows, depth, tiles, images = shape
-    return scratch(key, (products, tiles, rows, depth, images), dtype).transpose(0, 2, 3, 1, 4)
+    return scratch(key, shape, dtype, (0, 3, 1, 2, 4) if SMALL_PRODUCTS else None)
 
 
 def matrices(rows: Array) -> Array:

@@ -23,7 +23,7 @@ from digits.nn.pixels import Pixels
 from digits.nn.plans import Calls, Plans
 from digits.nn.products import multiply
 from digits.nn.rows import channel_sums, largest, rectified, rectified_back, scaled, scaled_back, to_largest
-from digits.nn.scratch import Array, Scratch, Shape, thread_scratch
+from digits.nn.scratch import Array, Scratch, Shape, Views, thread_scratch
 
 
 @dataclass
@@ -42,6 +42,7 @@ class Layer(ABC):
         self.output_shape: Shape = ()  # of one image, known once the layer is built
         self.multiply_adds = 0  # of a forward pass of one image, likewise
         self.scratch = Scratch()
+        self.views = Views()
         self.plans = Plans()
 
     def build(self, shape: Shape) -> Shape:
@@ -93,8 +94,12 @@ class Layer(ABC):
         """Images (N, H, W, C) as (H, W, C, N), vectors (N, C) as (1, 1, C, N), in C order: a view where it can be, else
         a copy in this layer's `key`.
         """
-        rows = x.transpose(1, 2, 3, 0) if x.ndim == 4 else x.T[np.newaxis, np.newaxis]
+        rows = self.views(rows_of, x)
         return rows if rows.flags.c_contiguous else self.copied(rows, key)
+
+    def handed_on(self, rows: Array, ndim: int = 4) -> Array:
+        """The view that undoes `laid_out`."""
+        return self.views(images_of if ndim == 4 else vectors_of, rows)
 
     def copied(self, rows: Array, key: str = "x") -> Array:
         """A copy of rows (H, W, C, N) that is in the same place at every step, as plans want it."""
@@ -127,8 +132,11 @@ class Flatten(Layer):
         return np.moveaxis(x, 0, -1).reshape(-1, len(x)).T
 
     def backward(self, dy: Array) -> Array:
-        dx = np.moveaxis(dy.T.reshape(*self.shape, len(dy)), -1, 0)
-        return handed_on(self.laid_out(dx), 4) if dx.ndim == 4 else dx
+        dx = self.views(self._unflattened, dy) if dy.T.flags.c_contiguous else self._unflattened(dy)
+        return self.handed_on(self.laid_out(dx)) if dx.ndim == 4 else dx
+
+    def _unflattened(self, dy: Array) -> Array:
+        return np.moveaxis(dy.T.reshape(*self.shape, len(dy)), -1, 0)
 
 
 @dataclass
@@ -196,7 +204,7 @@ class Dense(Layer):
             return dy
         dx = self.scratch("dx", self.x.shape[::-1], dy.dtype)
         multiply(self.W.T, dy.T, dx)
-        return dx.T
+        return self.views(np.transpose, dx)
 
 
 @dataclass
@@ -266,7 +274,7 @@ class Conv2D(Layer):
         # Where no gradient is wanted they come from outside, and each batch has a place of its own.
         images = self.laid_out(x) if self.input_gradient else self.copied(x.transpose(1, 2, 3, 0))
         self._correlation.forward(images, W, y, self.rows, b, then)
-        return handed_on(y, 4)
+        return self.handed_on(y)
 
     def place_of(self, images: int, dtype: Any) -> Array:
         """Where y goes, (H', W', M, N)."""
@@ -284,7 +292,7 @@ class Conv2D(Layer):
         if input_gradient:
             dx = self.scratch("dx", (g.height, g.width, g.channels, len(dy)), dy.dtype)
         self._correlation.backward(self.rows, W, self.laid_out(dy, "dy"), dW, db, dx, first)
-        return dy if dx is None else handed_on(dx, 4)
+        return dy if dx is None else self.handed_on(dx)
 
     def _padded(self, size: int) -> tuple[int, int]:
         """How many zeros go before the first pixel of an axis, and the size of the axis afterwards."""
@@ -347,7 +355,7 @@ class BatchNorm(Layer):
         rows = self.laid_out(x)
         y = self.scratch("y", rows.shape, x.dtype)
         self.plans(scaled, rows, *self.slopes(rows, rng), y)
-        return handed_on(y, x.ndim)
+        return self.handed_on(y, x.ndim)
 
     def backward(self, dy: Array) -> Array:
         drows = self.laid_out(dy, "dy")
@@ -356,7 +364,7 @@ class BatchNorm(Layer):
         self.slopes_back(*sums.sum(axis=0, dtype=np.float64))
         if not self.within:
             self.scale_back(drows)
-        return handed_on(drows, dy.ndim)
+        return self.handed_on(drows, dy.ndim)
 
     def observe(self, x: Array) -> Array:
         """Where the sums of the rows of x and of their squares go, (H, 2, C); x is as `laid_out` has it."""
@@ -413,12 +421,12 @@ class ReLU(Layer):
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         rows = self.laid_out(x)
         self.plans(rectified, rows, self.place_of(rows))
-        return handed_on(self.y, x.ndim)
+        return self.handed_on(self.y, x.ndim)
 
     def backward(self, dy: Array) -> Array:
         drows = self.laid_out(dy, "dy")
         self.plans(rectified_back, self.y, drows)
-        return handed_on(drows, dy.ndim)
+        return self.handed_on(drows, dy.ndim)
 
     def place_of(self, x: Array) -> Array:
         """Where y goes, x being as `laid_out` has it."""
@@ -453,12 +461,12 @@ class SiLU(Layer):
                 slope += out
                 slope += 1
                 slope *= 0.5
-        return handed_on(y, x.ndim)
+        return self.handed_on(y, x.ndim)
 
     def backward(self, dy: Array) -> Array:
         drows = self.laid_out(dy, "dy")
         drows *= self.slopes
-        return handed_on(drows, dy.ndim)
+        return self.handed_on(drows, dy.ndim)
 
 
 @dataclass
@@ -483,11 +491,11 @@ class MaxPool2D(Layer):
         self.dx = rows if self.in_place else self.scratch("dx", rows.shape, x.dtype)
         y, *self.larger = self.places_of(rows, rng)
         self.plans(self.largest, rows, y, *self.larger)
-        return handed_on(y, 4)
+        return self.handed_on(y)
 
     def backward(self, dy: Array) -> Array:
         self.plans(self.to_largest, self.laid_out(dy, "dy"), self.dx, *self.larger)
-        return handed_on(self.dx, 4)
+        return self.handed_on(self.dx)
 
     def places_of(self, x: Array, rng: np.random.Generator | None) -> tuple[Array, Array, Array]:
         """Where y and two masks go: of each pixel of a column of the square but the first, and of each such column,
@@ -551,7 +559,7 @@ class AvgPool2D(Layer):
         for tap in self._taps(rows):
             y += tap
         y *= 1 / self.size**2
-        return handed_on(y, 4)
+        return self.handed_on(y)
 
     def backward(self, dy: Array) -> Array:
         dx = self.scratch("dx", self.shape, dy.dtype)
@@ -559,7 +567,7 @@ class AvgPool2D(Layer):
         share = self.laid_out(dy * (1 / self.size**2), "dy")
         for tap in self._taps(dx):
             tap[...] = share
-        return handed_on(dx, 4)
+        return self.handed_on(dx)
 
     def _taps(self, x: Array) -> Iterator[Array]:
         """Views of the pixels at each place of the squares."""
@@ -589,7 +597,7 @@ class GlobalAvgPool(Layer):
     def backward(self, dy: Array) -> Array:
         dx = self.scratch("dx", self.shape, dy.dtype)
         dx[...] = dy.T * (1 / (self.shape[0] * self.shape[1]))
-        return handed_on(dx, 4)
+        return self.handed_on(dx)
 
 
 @dataclass
@@ -622,14 +630,14 @@ class Dropout(Layer):
         raw = rng.bit_generator.random_raw(-(-self.scale.size // 4)).view(np.uint16)[: self.scale.size]
         np.multiply((raw >= dropped).reshape(self.scale.shape), 65536 / (65536 - dropped), out=self.scale)
         y = rows if self.in_place else self.scratch("y", rows.shape, x.dtype)
-        return handed_on(np.multiply(rows, self.scale, out=y), x.ndim)
+        return self.handed_on(np.multiply(rows, self.scale, out=y), x.ndim)
 
     def backward(self, dy: Array) -> Array:
         if self.scale is None:
             return dy
         drows = self.laid_out(dy, "dy")
         drows *= self.scale
-        return handed_on(drows, dy.ndim)
+        return self.handed_on(drows, dy.ndim)
 
     def _masked(self, shape: Shape) -> Shape:
         """The shape of the mask for (H, W, C, N)."""
@@ -767,6 +775,16 @@ def pooled_shape(layer: Layer, shape: Shape, size: int) -> Shape:
     return (height // size, width // size, channels)
 
 
-def handed_on(rows: Array, ndim: int) -> Array:
-    """The view that undoes `laid_out`."""
-    return rows.transpose(3, 0, 1, 2) if ndim == 4 else rows[0, 0].T
+def rows_of(x: Array) -> Array:
+    """A view of images (N, H, W, C) as (H, W, C, N), of vectors (N, C) as (1, 1, C, N)."""
+    return np.transpose(x, (1, 2, 3, 0)) if x.ndim == 4 else np.transpose(x)[np.newaxis, np.newaxis]
+
+
+def images_of(rows: Array) -> Array:
+    """The reverse, images."""
+    return rows.transpose(3, 0, 1, 2)
+
+
+def vectors_of(rows: Array) -> Array:
+    """The reverse, vectors."""
+    return np.transpose(rows[0, 0])

@@ -18,7 +18,10 @@ Call = tuple[Any, ...]  # a function and its arguments, among them the array tha
 Calls = Iterator[Call]
 CallsFor = Generator[Call, None, Array]  # at the end of which the array that is returned has its values
 
+Plan = list[Callable[[], Any]]
+
 KEPT = 4  # plans of the same work at most: one for full batches, one for the last of an epoch, and some to spare
+KNOWN = 16  # arrays for which a plan is known without looking where they lie, which takes longer
 
 
 class Plans:
@@ -30,10 +33,25 @@ class Plans:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[Callable[..., Calls], dict[tuple[Any, ...], list[Callable[[], Any]]]] = {}
+        self._kept: dict[Callable[..., Calls], dict[tuple[Any, ...], Plan]] = {}
+        self._known: dict[tuple[Any, ...], tuple[Plan, tuple[Any, ...]]] = {}
 
     def __call__(self, write: Callable[..., Calls], *arrays: Array | Callable[..., Calls] | None) -> None:
         """Do what `write(*arrays)` yields; with arrays goes what is the same thing at every step, as a function is."""
+        key = (write, *[id(array) if isinstance(array, np.ndarray) else array for array in arrays])
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) == KNOWN:
+                self._known.clear()
+            known = self._known[key] = (
+                self._plan(write, arrays),
+                arrays,
+            )  # while these are there no others get their ids
+        for call in known[0]:
+            call()
+
+    def _plan(self, write: Callable[..., Calls], arrays: tuple[Any, ...]) -> Plan:
+        """The plan for arrays that lie where these do."""
         plans = self._kept.setdefault(write, {})
         key = tuple([place(array) if isinstance(array, np.ndarray) else array for array in arrays])
         plan = plans.get(key)
@@ -41,8 +59,7 @@ class Plans:
             if len(plans) == KEPT:
                 del plans[next(iter(plans))]  # the oldest
             plan = plans[key] = [partial(function, *arguments) for function, *arguments in write(*arrays)]
-        for call in plan:
-            call()
+        return plan
 
 
 def place(array: Array) -> tuple[Any, ...]:

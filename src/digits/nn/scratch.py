@@ -3,6 +3,7 @@
 import math
 import mmap
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ Shape = tuple[int, ...]
 
 LINE = 64  # bytes of a line of the cache: a vector that is in two of them takes twice as long to read
 RESERVED = 1 << 23  # bytes of addresses for each array of a thread, of which the system gives memory to what is used
+VIEWS = 8  # that are kept of a layer's arrays at most
 
 
 class Scratch:
-    """Arrays with unset values by name; asking for one again overwrites it.
+    """Arrays with unset values by name; asking for one again overwrites it, and gives the same object.
 
     Each has at least so many bytes `reserved`, so that it need not move when a larger one is asked for.
     """
@@ -24,14 +26,26 @@ class Scratch:
     def __init__(self, reserved: int = 0) -> None:
         self._reserved = reserved
         self._kept: dict[tuple[str, np.dtype[Any]], Array] = {}
+        self._views: dict[tuple[Any, ...], Array] = {}
 
-    def __call__(self, key: str, shape: Shape, dtype: Any) -> Array:
-        """An array of this shape, in C order."""
+    def __call__(self, key: str, shape: Shape, dtype: Any, order: Shape | None = None) -> Array:
+        """An array of this shape, whose axes lie in memory in C order or from the outermost in another `order`."""
+        asked = key, shape, dtype, order
+        view = self._views.get(asked)
+        if view is None:
+            view = self._views[asked] = self._view(*asked)
+        return view
+
+    def _view(self, key: str, shape: Shape, dtype: Any, order: Shape | None) -> Array:
         size, dtype = math.prod(shape), np.dtype(dtype)
         kept = self._kept.get((key, dtype))
         if kept is None or kept.size < size:
             kept = self._kept[key, dtype] = lined_up(max(size, self._reserved // dtype.itemsize), dtype)
-        return kept[:size].reshape(shape)
+            self._views = {asked: view for asked, view in self._views.items() if asked[0] != key}
+        if order is None:
+            return kept[:size].reshape(shape)
+        in_memory = kept[:size].reshape([shape[axis] for axis in order])
+        return in_memory.transpose([order.index(axis) for axis in range(len(shape))])
 
     def zeros(self, key: str, shape: Shape, dtype: Any) -> Array:
         """Zeros, but for what was written where this key had these axes, whatever the length of the first."""
@@ -45,16 +59,32 @@ class Scratch:
     def like(self, key: str, x: Array, dtype: Any = None) -> Array:
         """An array of x's shape whose axes lie in memory in the order of x's."""
         order = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
-        kept = self(key, tuple(x.shape[axis] for axis in order), x.dtype if dtype is None else dtype)
-        return kept.transpose([order.index(axis) for axis in range(x.ndim)])
+        return self(key, x.shape, x.dtype if dtype is None else dtype, tuple(order))
+
+
+class Views:
+    """Views of arrays, the same object as long as it is of the same array: so it is soon known again, as by a plan."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Any, ...], tuple[Array, Array]] = {}
+
+    def __call__(self, view: Callable[[Array], Array], of: Array) -> Array:
+        """view(of), which must be a view and no copy."""
+        key = view, id(of)
+        kept = self._kept.get(key)
+        if kept is None:
+            if len(self._kept) == VIEWS:
+                self._kept.clear()
+            kept = self._kept[key] = of, view(of)  # the array as well, so that no other one gets its id
+        return kept[1]
 
 
 _of_thread = threading.local()
 
 
-def thread_scratch(key: str, shape: Shape, dtype: Any) -> Array:
+def thread_scratch(key: str, shape: Shape, dtype: Any, order: Shape | None = None) -> Array:
     """An array of this thread's own, shared by whatever runs in it: one that stays in its core's cache."""
-    return _scratch()(key, shape, dtype)
+    return _scratch()(key, shape, dtype, order)
 
 
 def thread_zeros(key: str, shape: Shape, dtype: Any) -> Array:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from digits.nn.correlation import ByRows, add_sums
-from digits.nn.layers import BatchNorm, Conv2D, Layer, MaxPool2D, ReLU, Residual, handed_on, reordered
+from digits.nn.layers import BatchNorm, Conv2D, Layer, MaxPool2D, ReLU, Residual, reordered
 from digits.nn.plans import Calls
 from digits.nn.rows import added, channel_sums, rectified, rectified_back, scaled_back
 from digits.nn.scratch import Array, thread_scratch
@@ -54,7 +54,7 @@ class ConvStage(Layer):
         self._kept = [y, *masks]
         sums = self.behind.observe(y) if self.behind and rng else None
         conv.correlated(x, W, b, rng, ByRows(self._rows, (b_behind, sums, *self._kept), self._together))
-        return handed_on(y, 4)
+        return self.handed_on(y)
 
     def backward(self, dy: Array) -> Array:
         conv, drows = self.conv, self.laid_out(dy, "dy")
@@ -65,7 +65,7 @@ class ConvStage(Layer):
         db_before, db_behind = (None, db) if self._biased_behind(db) else (db, None)
         slopes = self.behind.back if self.behind else (None, None, None)
         first = ByRows(self._rows_back, (db_behind, *slopes, drows, *self._kept), self._together)
-        own = handed_on(conv.place_of(len(dy), dy.dtype) if self.pool else drows, 4)
+        own = self.handed_on(conv.place_of(len(dy), dy.dtype) if self.pool else drows)
         dx = conv.correlated_back(own, W, dW, db_before, self.input_gradient, first)
         if self.norm and db is not None:
             self._normed_back(self.norm, dW, db, dx)
