@@ -43,7 +43,7 @@ def targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
 
 
-def lines(program: str, *texts: str) -> Iterator[list[str]]:
+def commands(program: str, *texts: str) -> Iterator[list[str]]:
     """The commands of these texts that begin with this program, as words."""
     for text in texts:
         for line in re.findall(rf"^{program} .*$", text, re.MULTILINE):
@@ -71,22 +71,22 @@ def test_make_alone_lists_every_target() -> None:
 
 
 def test_every_target_is_in_the_readme_and_every_target_there_exists() -> None:
-    named = {word for words in lines("make", README) for word in words[1:] if "=" not in word}
+    named = {word for words in commands("make", README) for word in words[1:] if "=" not in word}
     assert targets() == named - {"alone"}
 
 
 def test_every_target_in_the_pages_exists() -> None:
-    named = {word for words in lines("make", *PAGES.values()) for word in words[1:] if "=" not in word}
+    named = {word for words in commands("make", *PAGES.values()) for word in words[1:] if "=" not in word}
     assert named - {"alone"} <= targets()
 
 
 def test_every_command_is_in_the_readme_and_every_command_there_exists() -> None:
-    named = {command_in(words) for words in lines("digits", README) if not words[1].startswith("-")}
+    named = {command_in(words) for words in commands("digits", README) if not words[1].startswith("-")}
     assert named - {"COMMAND"} == set(COMMANDS)
 
 
 def test_every_command_and_option_in_the_pages_exists() -> None:
-    for words in lines("digits", *PAGES.values()):
+    for words in commands("digits", *PAGES.values()):
         assert command_in(words) in COMMANDS or words[1] in ("COMMAND", "--help")
         command = COMMANDS.get(command_in(words))
         if command:
@@ -96,7 +96,7 @@ def test_every_command_and_option_in_the_pages_exists() -> None:
 
 def test_every_variable_in_the_pages_is_one_of_the_makefiles() -> None:
     known = set(re.findall(r"^([A-Z_]+) +\?=", MAKEFILE, re.MULTILINE))
-    used = {word.split("=")[0] for words in lines("make", *PAGES.values()) for word in words[1:] if "=" in word}
+    used = {word.split("=")[0] for words in commands("make", *PAGES.values()) for word in words[1:] if "=" in word}
     assert used <= known
 
 

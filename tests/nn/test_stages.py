@@ -23,6 +23,7 @@ STACKS: dict[str, list[Layer]] = {
     "relu": [CONV, ReLU()],
     "maxpool": [CONV, MaxPool2D()],
     "maxpool of 3": [CONV, MaxPool2D(3)],
+    "maxpool of all": [Conv2D(5, 3, 3, padding="same"), MaxPool2D(4), ReLU()],
     "relu and maxpool": [CONV, ReLU(), MaxPool2D()],
     "maxpool and relu": [CONV, MaxPool2D(3), ReLU()],
     "norm": [CONV, BatchNorm()],

@@ -38,8 +38,7 @@ POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 2.5)  # small ones: rounding gro
 
 
 class ByRows(NamedTuple):
-    """What is to be done with some rows of y as soon as they are there, or of dy just before they are needed: while
-    they are in the cache.
+    """What is to be done with some rows in the cache: of y as soon as they are there, of dy just before their use.
 
     `work(start, stop, rows, *arrays)` yields the calls, given the rows from start to stop. It gets multiples of so many
     rows as it takes `together`, but for the last ones, and they are not kept; any number, and kept, where that is 0.
@@ -48,6 +47,10 @@ class ByRows(NamedTuple):
     work: Callable[..., Calls]
     arrays: tuple[Array | None, ...]
     together: int = 0
+
+    def to_plan(self) -> tuple[Any, ...]:
+        """What a plan depends on."""
+        return self.work, *self.arrays
 
 
 @dataclass(frozen=True)
@@ -138,10 +141,8 @@ class Correlation:
         b is one a channel, (M,), or one a place, (Ho, Wo, M). If there is something to do with it `then`, y need not be
         filled in.
         """
-        if then and then.together:
-            y = thread_scratch("passing", (self._at_once(x, then.together), *y.shape[1:]), y.dtype)
-        others: list[Any] = [then.work, *then.arrays] if then else []
-        self._plans(self._forward, x, W, y, rows, b, *others)
+        y, at_once = self._passing(y, x, then)
+        self._plans(self._forward, x, W, y, rows, b, at_once, *(then.to_plan() if then else ()))
 
     def backward(
         self,
@@ -155,14 +156,11 @@ class Correlation:
     ) -> None:
         """dW (k, k, C, M), and db and dx (H, Wd, C, N) if they are wanted, from dy (Ho, Wo, M, N) and `rows`.
 
-        db is (M,) or (Ho, Wo, M), as b is. What is to be done `first` makes the rows of dy, which are not kept and of
-        which only the shape matters then, or changes them in place.
+        db is (M,) or (Ho, Wo, M), as b is. What is to be done `first` changes the rows of dy in place; if it takes some
+        together it makes them, and of dy only the shape matters.
         """
-        if first and first.together:
-            shape = (self._at_once(dy, first.together), *dy.shape[1:])
-            dy = thread_scratch("passing", shape, dy.dtype)
-        others: list[Any] = [first.work, *first.arrays] if first else []
-        self._plans(self._backward, rows, W, dy, dW, db, dx, *others)
+        dy, at_once = self._passing(dy, dy, first)
+        self._plans(self._backward, rows, W, dy, dW, db, dx, at_once, *(first.to_plan() if first else ()))
 
     def _forward(
         self,
@@ -171,6 +169,7 @@ class Correlation:
         y: Array,
         rows: Array,
         b: Array | None,
+        at_once: int | None,
         then: Callable[..., Calls] | None = None,
         *others: Array,
     ) -> Calls:
@@ -180,12 +179,11 @@ class Correlation:
             (biases,) = tiled(thread_scratch, "biases", (1, 1, len(b), columns.tiles, y.shape[3]), y.dtype)
             yield np.copyto, biases, b[:, np.newaxis, np.newaxis]  # NumPy is quickest with equal rows
         spread = 0  # of the padded image's rows so far
-        passing = len(y) < g.out_height
-        for start, stop in self._blocks(x, len(y) if passing else None):
+        for start, stop in self._blocks(x, at_once):
             end = g.stride * (stop - 1) + g.kernel
             yield from self._spread(x, rows, spread, end)
             spread = end
-            out = y[: stop - start] if passing else y[start:stop]
+            out = y[: stop - start] if at_once else y[start:stop]
             products = columns.products_of(out)
             for first, last, low, high in runs(self._forward_taps, start, stop):
                 met = windows(rows[:, g.stride * first + low :], last - first, high - low, g.stride)
@@ -209,6 +207,7 @@ class Correlation:
         dW: Array,
         db: Array | None,
         dx: Array | None,
+        at_once: int | None,
         first: Callable[..., Calls] | None = None,
         *others: Array,
     ) -> Calls:
@@ -224,9 +223,8 @@ class Correlation:
             for row in self._unmet:
                 yield dx[row].fill, 0
             weights = yield from self._backward_weights(W)
-        passing = len(dy) < g.out_height
-        for start, stop in self._blocks(dy, len(dy) if passing else None):
-            out = dy[: stop - start] if passing else dy[start:stop]
+        for start, stop in self._blocks(dy, at_once):
+            out = dy[: stop - start] if at_once else dy[start:stop]
             if first:
                 yield from first(start, stop, out, *others)
             yield from columns.join_back(out, dproducts[:, start:stop])
@@ -316,10 +314,13 @@ class Correlation:
             edges = [*range(0, height, at_once), height]
         return itertools.pairwise(edges)
 
-    def _at_once(self, x: Array, together: int) -> int:
-        """How many rows of the result, a multiple of those that belong together or all, to pass on at a time."""
-        fitting = max(BLOCK_BYTES // self._row_bytes(x) // together, 1) * together
-        return min(fitting, self.geometry.out_height)
+    def _passing(self, rows: Array, x: Array, work: ByRows | None) -> tuple[Array, int | None]:
+        """Where rows of the result are, and how many at a time if they are not kept: a multiple of those together."""
+        if not work or not work.together:
+            return rows, None
+        fitting = max(BLOCK_BYTES // self._row_bytes(x) // work.together, 1) * work.together
+        at_once = min(fitting, len(rows))
+        return thread_scratch("passing", (at_once, *rows.shape[1:]), rows.dtype), at_once
 
     def _row_bytes(self, x: Array) -> int:
         """How much a row of the result is computed from and through, x having as many images as it has."""

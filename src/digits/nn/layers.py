@@ -322,7 +322,6 @@ class BatchNorm(Layer):
         positive(self, "momentum", "epsilon")
         if self.momentum > 1:
             raise ValueError(f"momentum must be at most 1, not {self.momentum}")
-        self.within = False  # the convolution before makes the sums of x, and its gradient
         self.back: tuple[Array | None, ...] = ()
         self.gamma: Array
         self.beta: Array
@@ -335,6 +334,7 @@ class BatchNorm(Layer):
 
     def build(self, shape: Shape) -> Shape:
         self.channels = shape[-1]
+        self.within = False  # or the convolution before makes the sums of x, and its gradient
         return shape
 
     def parameter_shapes(self) -> dict[str, Shape]:
@@ -420,18 +420,14 @@ class ReLU(Layer):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         rows = self.laid_out(x)
-        self.plans(rectified, rows, self.place_of(rows))
+        self.y = rows if self.in_place else self.scratch("y", rows.shape, x.dtype)
+        self.plans(rectified, rows, self.y)
         return self.handed_on(self.y, x.ndim)
 
     def backward(self, dy: Array) -> Array:
         drows = self.laid_out(dy, "dy")
         self.plans(rectified_back, self.y, drows)
         return self.handed_on(drows, dy.ndim)
-
-    def place_of(self, x: Array) -> Array:
-        """Where y goes, x being as `laid_out` has it."""
-        self.y = x if self.in_place else self.scratch("y", x.shape, x.dtype)
-        return self.y
 
 
 @dataclass

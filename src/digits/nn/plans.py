@@ -36,17 +36,18 @@ class Plans:
         self._kept: dict[Callable[..., Calls], dict[tuple[Any, ...], Plan]] = {}
         self._known: dict[tuple[Any, ...], tuple[Plan, tuple[Any, ...]]] = {}
 
-    def __call__(self, write: Callable[..., Calls], *arrays: Array | Callable[..., Calls] | None) -> None:
-        """Do what `write(*arrays)` yields; with arrays goes what is the same thing at every step, as a function is."""
+    def __call__(self, write: Callable[..., Calls], *arrays: Array | Callable[..., Calls] | int | None) -> None:
+        """Do what `write(*arrays)` yields; with arrays goes what is the same thing at every step, as a function is.
+
+        In one place there is always an array or never one, but for None.
+        """
         key = (write, *[id(array) if isinstance(array, np.ndarray) else array for array in arrays])
         known = self._known.get(key)
         if known is None:
             if len(self._known) == KNOWN:
                 self._known.clear()
-            known = self._known[key] = (
-                self._plan(write, arrays),
-                arrays,
-            )  # while these are there no others get their ids
+            plan = self._plan(write, arrays)
+            known = self._known[key] = plan, arrays  # as long as these arrays are there no others get their ids
         for call in known[0]:
             call()
 

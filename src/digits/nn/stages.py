@@ -49,8 +49,6 @@ class ConvStage(Layer):
         masks: list[Array] = []
         if self.pool:
             y, *masks = self.pool.places_of(y, rng)
-        if self.relu:
-            y = self.relu.place_of(y)
         self._kept = [y, *masks]
         sums = self.behind.observe(y) if self.behind and rng else None
         conv.correlated(x, W, b, rng, ByRows(self._rows, (b_behind, sums, *self._kept), self._together))
