@@ -89,6 +89,16 @@ def ids(*things: object) -> list[int]:
     return [id(thing) for thing in things]
 
 
+def test_a_norm_that_was_behind_a_convolution_is_alone_in_another_network() -> None:
+    norm = BatchNorm()
+    Network([Conv2D(2), norm], (4, 4, 2))
+    network = Network([norm], (4, 4, 2), np.float64).initialise(np.random.default_rng(0))
+    x = np.random.default_rng(1).normal(5, 3, (20, 4, 4, 2))
+    y = network.forward(x, np.random.default_rng(2))
+    np.testing.assert_allclose(y.mean(axis=(0, 1, 2)), 0, atol=1e-12)
+    np.testing.assert_allclose(y.std(axis=(0, 1, 2)), 1, atol=1e-5)
+
+
 def test_the_layers_of_a_residual_block_are_computed_together_too() -> None:
     block = Residual([{"layer": "conv", "channels": 2, "padding": "same"}, {"layer": "relu"}])
     assert in_order([block]) == [block]
