@@ -69,7 +69,8 @@ def test_a_convolution_is_its_six_loops(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(correlation, "SMALL_PRODUCTS", small_products)  # whatever the processor at hand
         patch.setattr(correlation, "GATHERED_CHANNELS", 1 if wide else 64)
-        patch.setattr(correlation, "BLOCK_BYTES", 1 << (10 if wide else 30))  # several blocks, or one
+        for bytes_of in ("BLOCK_BYTES", "PASSING_BLOCK_BYTES"):
+            patch.setattr(correlation, bytes_of, 1 << (10 if wide else 30))  # several blocks, or one
         check_against_loops(*case, seed)
 
 
@@ -83,8 +84,10 @@ def check_against_loops(layer: Conv2D, shape: tuple[int, int, int, int], seed: i
         network.params[...] = rng.normal(size=network.count)
         x[...] = rng.normal(size=shape)
         bias = layer.b if layer.bias else np.zeros(layer.channels)
+        expected = plain.forward(x, layer.W, bias, (len(x), *layer.output_shape))
+        np.testing.assert_allclose(layer.forward(x), expected, atol=1e-10)
         y = layer.forward(x, rng)
-        np.testing.assert_allclose(y, plain.forward(x, layer.W, bias, y.shape), atol=1e-10)
+        np.testing.assert_allclose(y, expected, atol=1e-10)
         y[...] = dy = rng.normal(size=y.shape)
         dx, dW, db = plain.backward(x, layer.W, dy)
         np.testing.assert_allclose(layer.backward(y), dx, atol=1e-10)
