@@ -31,7 +31,7 @@ from digits.nn.scratch import Array, Shape, thread_scratch, thread_zeros
 
 BLOCK_BYTES = 3 << 18  # of spread rows and products at a time: few enough for a core's cache, many for the overlap
 PASSING_BLOCK_BYTES = 3 << 19  # the same where spread rows are not kept, and stay in the cache from block to block
-PASSING_BLOCKS = 2  # whose spread rows there are then, so that those which the next one takes on are apart from its own
+PASSING_BLOCKS = 2  # whose spread rows there are then: what the next block takes on does not overlap its new place
 STRIP = 32  # images, or whatever a product is cut along, at least in such a one
 TURNED_DEPTH = 24  # rows of a matrix from which on transposing what it is multiplied with pays
 GATHERED_CHANNELS = 64  # from which on gathering rows for a single product over all of them pays, if it may be large
@@ -140,9 +140,9 @@ class Correlation:
         """y (Ho, Wo, M, N) from x (H, Wd, C, N), W (k, k, C, M) and, if there are biases, b; `rows` as well.
 
         b is one a channel, (M,), or one a place, (Ho, Wo, M). If there is something to do with it `then`, y need not be
-        filled in. Without `rows` there is no `backward`, and few of them are in the cache at a time.
+        filled in. Without `rows` only a few spread rows are there at a time, and nothing is left for `backward`.
         """
-        y, at_once = self._passing(y, x, BLOCK_BYTES if rows is not None else PASSING_BLOCK_BYTES, then)
+        y, at_once = self._passing(y, x, rows is not None, then)
         self._plans(self._forward, x, W, y, rows, b, at_once, *(then.to_plan() if then else ()))
 
     def backward(
@@ -160,7 +160,7 @@ class Correlation:
         db is (M,) or (Ho, Wo, M), as b is. What is to be done `first` changes the rows of dy in place; if it takes some
         together it makes them, and of dy only the shape matters.
         """
-        dy, at_once = self._passing(dy, dy, BLOCK_BYTES, first)
+        dy, at_once = self._passing(dy, dy, True, first)
         self._plans(self._backward, rows, W, dy, dW, db, dx, at_once, *(first.to_plan() if first else ()))
 
     def _forward(
@@ -175,7 +175,7 @@ class Correlation:
         *others: Array,
     ) -> Calls:
         g, columns = self.geometry, self._columns
-        blocks = list(self._blocks(x, BLOCK_BYTES if rows is not None else PASSING_BLOCK_BYTES, at_once))
+        blocks = list(self._blocks(x, rows is not None, at_once))
         if rows is None:
             most = self._met_by(max(stop - start for start, stop in blocks))
             few = min(PASSING_BLOCKS * most, self._met_by(g.out_height))
@@ -184,18 +184,19 @@ class Correlation:
         if b is not None and b.ndim == 1:
             (biases,) = tiled(thread_scratch, "biases", (1, 1, len(b), columns.tiles, y.shape[3]), y.dtype)
             yield np.copyto, biases, b[:, np.newaxis, np.newaxis]  # NumPy is quickest with equal rows
-        top = spread = 0  # of the padded image's rows, the one that `rows` begin with, and how many are spread so far
+        origin = spread = 0  # of the padded image's rows, that which `rows` begin with, and how many are spread so far
         for start, stop in blocks:
             begin, end = g.stride * start, g.stride * (stop - 1) + g.kernel
-            if end - top > rows.shape[1]:  # begin again, with what is met by windows of the last block and of this one
-                yield np.copyto, rows[:, : max(spread - begin, 0)], rows[:, begin - top : max(spread, begin) - top]
-                top = begin
-            yield from self._spread(x, rows, top, max(spread, begin), end)
+            if end - origin > rows.shape[1]:  # begin again, with what windows of the last block and of this one meet
+                shared = max(spread - begin, 0)
+                yield np.copyto, rows[:, :shared], rows[:, begin - origin :][:, :shared]
+                origin = begin
+            yield from self._spread(x, rows, origin, max(spread, begin), end)
             spread = end
             out = y[: stop - start] if at_once else y[start:stop]
             products = columns.products_of(out)
             for first, last, low, high in runs(self._forward_taps, start, stop):
-                met = windows(rows[:, g.stride * first - top + low :], last - first, high - low, g.stride)
+                met = windows(rows[:, g.stride * first - origin + low :], last - first, high - low, g.stride)
                 yield multiply(transposed(weights[:, low:high]), met, products[:, first - start : last - start])
             for row in self._blank:
                 if start <= row < stop:
@@ -232,7 +233,7 @@ class Correlation:
             for row in self._unmet:
                 yield dx[row].fill, 0
             weights = yield from self._backward_weights(W)
-        for start, stop in self._blocks(dy, BLOCK_BYTES, at_once):
+        for start, stop in self._blocks(dy, True, at_once):
             out = dy[: stop - start] if at_once else dy[start:stop]
             if first:
                 yield from first(start, stop, out, *others)
@@ -313,40 +314,41 @@ class Correlation:
             found.append((max(-oldest, 0), min(g.out_height - oldest, taps)) if inside else (0, 0))
         return found
 
-    def _blocks(self, x: Array, most: int, at_once: int | None) -> Iterator[tuple[int, int]]:
-        """The rows of the result, from one to another, to compute at a time: so many, or those through `most` bytes."""
+    def _blocks(self, x: Array, kept: bool, at_once: int | None) -> Iterator[tuple[int, int]]:
+        """The rows of the result, from one to another, to compute at a time: so many, or as many as suit the cache."""
         height = self.geometry.out_height
         if at_once is None:
-            count = math.ceil(height / max(most // self._row_bytes(x), 1))
+            count = math.ceil(height / self._fitting(x, kept))
             edges = [height * block // count for block in range(count + 1)]
         else:
             edges = [*range(0, height, at_once), height]
         return itertools.pairwise(edges)
 
-    def _passing(self, rows: Array, x: Array, most: int, work: ByRows | None) -> tuple[Array, int | None]:
+    def _passing(self, rows: Array, x: Array, kept: bool, work: ByRows | None) -> tuple[Array, int | None]:
         """Where rows of the result are, and how many at a time if they are not kept: a multiple of those together."""
         if not work or not work.together:
             return rows, None
-        fitting = max(most // self._row_bytes(x) // work.together, 1) * work.together
+        fitting = max(self._fitting(x, kept) // work.together, 1) * work.together
         at_once = min(fitting, len(rows))
         return thread_scratch("passing", (at_once, *rows.shape[1:]), rows.dtype), at_once
 
-    def _row_bytes(self, x: Array) -> int:
-        """How much a row of the result is computed from and through, x having as many images as it has."""
+    def _fitting(self, x: Array, kept: bool) -> int:
+        """How many rows of the result suit the cache, if spread rows are kept or if not; of as many images as x has."""
         g, columns = self.geometry, self._columns
         depth = g.stride * columns.depth + g.out_channels
-        return int(columns.products * columns.tiles * x.shape[3] * x.itemsize * depth)
+        row_bytes = columns.products * columns.tiles * x.shape[3] * x.itemsize * depth
+        return max((BLOCK_BYTES if kept else PASSING_BLOCK_BYTES) // int(row_bytes), 1)
 
     def _met_by(self, rows: int) -> int:
         """How many of the padded image's rows so many rows of the result meet."""
         return self.geometry.stride * (rows - 1) + self.geometry.kernel
 
-    def _spread(self, x: Array, rows: Array, top: int, start: int, stop: int) -> Calls:
-        """Spread those of the padded image's rows from start to stop that are on the image; `rows` begin with `top`."""
-        blank = self.geometry.top
-        first, last = max(start - blank, 0), min(stop - blank, len(x))
+    def _spread(self, x: Array, rows: Array, origin: int, start: int, stop: int) -> Calls:
+        """Spread the padded image's rows from start to stop that are on the image; `rows` begin with `origin`."""
+        top = self.geometry.top
+        first, last = max(start - top, 0), min(stop - top, len(x))
         if first < last:
-            yield from self._columns.spread(x[first:last], rows[:, first + blank - top : last + blank - top])
+            yield from self._columns.spread(x[first:last], rows[:, first + top - origin : last + top - origin])
 
 
 class Columns(ABC):
