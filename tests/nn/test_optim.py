@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digits.nn import OPTIMIZERS, SGD, Adam, AdamW, Array, Optimizer, Schedule
-from digits.nn.optim import clipping, sum_of_squares
+from digits.nn.optim import LOOK_STEPS, clipping, forget, sum_of_squares
 
 W = (1.0, -2.0)
 MATRIX_AND_BIAS = [slice(0, 1)]  # weight decay is for the first of two parameters only
@@ -232,3 +232,31 @@ def test_a_schedule_rises_to_1_and_never_rises_again(
     assert multiples[warm:] == sorted(multiples[warm:], reverse=True)
     if not warmup:
         assert multiples[0] == 1
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9), Adam(0.1, beta2=0.9)], ids=repr)
+def test_what_is_kept_of_gradients_that_became_0_is_never_subnormal(optimizer: Optimizer) -> None:
+    w, smallest = np.zeros(2, np.float32), np.finfo(np.float32).smallest_normal
+    state = {name: np.zeros(2, np.float32) for name in optimizer.states}
+    for step in range(1, 2000):
+        before = {name: mean.copy() for name, mean in state.items()}
+        optimizer.update(w, np.array([step < 10, 1], np.float32), state, 1e-6, step, [])
+        for name, mean in state.items():
+            assert mean[0] == 0 or mean[0] >= smallest
+            if step > 10 and step % LOOK_STEPS:
+                assert mean[0] == pytest.approx(0.9 * before[name][0], rel=1e-6)  # and is not forgotten before
+    assert all(mean[0] == 0 < mean[1] for mean in state.values())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.999])
+def test_only_the_smallest_numbers_are_forgotten(dtype: type, decay: float) -> None:
+    smallest = float(np.finfo(dtype).smallest_normal)
+    kept = np.array([-np.inf, np.nan, -1, 1e-30, 2e6 * smallest, -2e6 * smallest], dtype)
+    gone = np.array([0, smallest, -smallest, smallest / 8], dtype)
+    mean = np.concatenate([kept, gone])
+    forget(mean, decay, LOOK_STEPS - 1)
+    np.testing.assert_array_equal(mean, np.concatenate([kept, gone]))
+    forget(mean, decay, LOOK_STEPS)
+    np.testing.assert_array_equal(mean[: len(kept)], kept)
+    np.testing.assert_array_equal(mean[len(kept) :], 0)

@@ -22,11 +22,13 @@ from digits.nn import (
     Adam,
     AdamW,
     Array,
+    BatchNorm,
     Conv2D,
     DataParallel,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool,
     Layer,
     MaxPool2D,
     Network,
@@ -42,6 +44,7 @@ from digits.nn import (
 )
 from digits.nn.gradient import Gradient, even_blocks
 from digits.nn.parallel import FORKS, dealt, predicted_at_once
+from digits.nn.plans import Plans
 from digits.nn.scratch import shared_zeros
 
 IMAGES, SHAPE = 50, (5, 4, 1)
@@ -166,6 +169,24 @@ def test_the_gradient_of_a_large_layer_of_a_small_batch_is_made_of_its_factors_i
     assert all(block.rows is None for block in Gradient(network, [network.replica()], 150).blocks)
 
 
+@pytest.mark.parametrize("images", [80, 61, 9])  # a whole batch, and what may be left for the last
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_gradient_that_is_made_by_tiles_is_the_layers_own(images: int, shards: int) -> None:
+    network = perceptron(units=400, hidden=2)
+    replicas = [network.replica() for _ in range(shards)]
+    gradient = Gradient(network, replicas, 80)
+    (x, labels), loss = batch(images), SoftmaxCrossEntropy()
+    for shard, replica in enumerate(replicas):
+        part = slice(images * shard // shards, images * (shard + 1) // shards)
+        loss.forward(replica.forward(x[part]), labels[part])
+        gradient.expect(shard, part)
+        replica.backward(loss.backward(images))
+    found = np.concatenate([gradient.of(block, shards, images, keep=True) for block in gradient.blocks])
+    loss.forward(network.forward(x), labels)
+    network.backward(loss.backward(images))
+    np.testing.assert_allclose(found, network.grads, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("parameters", "sizes"), [(100, [100]), (10_000, [4096, 4096, 1808]), (70_000, [17_536] * 3 + [17_392])]
 )
@@ -191,6 +212,29 @@ def test_bytes_are_a_factor_of_a_gradient_as_floats_are() -> None:
         parallel.step(4, 0.1, 1)
     assert any(block.rows for block in byte_steps._blocks)
     np.testing.assert_allclose(byte_steps.network.params, float_steps.network.params, rtol=1e-12)
+
+
+def test_a_step_plans_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than what is planned: so the arrays are the same objects at every step."""
+    planned: list[object] = []
+    plan = Plans._plan
+    monkeypatch.setattr(Plans, "_plan", lambda self, *of: (planned.append(of), plan(self, *of))[1])
+    convolution = [Conv2D(8, padding="same"), BatchNorm(), ReLU()]
+    for layers in (
+        [Flatten(), Dense(12), ReLU(), Dropout(0.1), Dense(12), BatchNorm(), ReLU(), Dense(10)],
+        [*convolution, MaxPool2D(), Flatten(), Dropout(0.1), Dense(12), ReLU(), Dense(10)],
+        [*convolution, Residual([layer.spec() for layer in convolution]), GlobalAvgPool(), BatchNorm(), Dense(10)],
+    ):
+        network = Network(layers, (8, 8, 1), np.float32).initialise(np.random.default_rng(0))
+        x, labels = np.random.default_rng(0).random((IMAGES, 8, 8, 1), np.float32), batch()[1]
+        load = loader(x, labels)
+        parallel = DataParallel(network, SoftmaxCrossEntropy(), Adam(), Workers(1), IMAGES, 2, load)
+        for step in range(1, 30):
+            if step == 3:
+                assert planned
+                planned.clear()
+            parallel.step(IMAGES, 1e-3, step)
+        assert not planned
 
 
 OPTIMIZERS = [

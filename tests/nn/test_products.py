@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from digits.nn import products
-from digits.nn.products import SMALL_PRODUCT, multiply
+from digits.nn.products import SMALL_PRODUCT, multiply, multiply_tiles
 
-tile = products.tile.__wrapped__  # which forgets what other tests have asked
+tile, tile_rows = products.tile.__wrapped__, products.tile_rows.__wrapped__  # which forget what other tests have asked
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,7 @@ def test_a_tile_is_a_small_product_of_many_multiplications_for_its_numbers(
     monkeypatch.setattr(products, "SMALL_PRODUCTS", True)
     assert tile(M, K, N) == (rows, columns)
     assert rows * K * columns <= SMALL_PRODUCT
+    assert not rows or tile_rows(M, K, columns) == rows
     monkeypatch.setattr(products, "SMALL_PRODUCTS", False)
     assert tile(M, K, N) == (0, 0)
 
@@ -42,9 +43,26 @@ def test_a_product_by_tiles_is_the_product(
 ) -> None:
     monkeypatch.setattr(products, "SMALL_PRODUCTS", small_products)  # whatever the processor at hand
     monkeypatch.setattr(products, "tile", tile)
+    monkeypatch.setattr(products, "tile_rows", tile_rows)
     (M, K, N), rng = shape, np.random.default_rng(0)
     for _ in range(2):
         left, right = (np.asarray(rng.normal(size=size), order=order) for size in ((M, K), (K, N)))  # type: ignore[call-overload]
         out = np.full((M, N), np.nan)
         multiply(left, right, out)
         np.testing.assert_allclose(out, left @ right, atol=1e-10)
+
+
+@pytest.mark.parametrize("columns", [1, 20, 80, 400])  # as few as are too few for a small product, and all
+@pytest.mark.parametrize("terms", [7, 64, 300])
+@pytest.mark.parametrize("small_products", [False, True])
+def test_columns_may_lie_in_tiles_of_any_width(
+    columns: int, terms: int, small_products: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "SMALL_PRODUCTS", small_products)
+    monkeypatch.setattr(products, "tile_rows", tile_rows)
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(80, terms)), rng.normal(size=(terms, 400))
+    out = np.full((80, 400), np.nan)
+    tiles = np.ascontiguousarray(right.reshape(terms, -1, columns).swapaxes(0, 1))
+    multiply_tiles(left, tiles, out)
+    np.testing.assert_allclose(out, left @ right, atol=1e-10)

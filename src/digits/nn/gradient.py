@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from digits.nn.layers import Dense
 from digits.nn.network import Network, leaves
-from digits.nn.products import multiply
+from digits.nn.products import multiply_tiles, tile
 from digits.nn.scratch import LINE, Array, shared_zeros, thread_scratch
 
 BLOCK_PARAMETERS = 1 << 12, 1 << 16  # that are updated at a time, at least and at most: 256 kB of each float32 vector
@@ -42,16 +42,20 @@ class Gradient:
     def __init__(self, network: Network, replicas: Sequence[Network], batch: int) -> None:
         self._replicas = replicas
         self._dense = [dense_layers(replica) for replica in replicas]
-        self._factors: dict[int, tuple[Array, ...]] = {}  # dyᵀ (M, batch) and x (batch, D)
+        self._factors: dict[int, tuple[Array, Array]] = {}  # dyᵀ (M, batch) and x by tiles (tiles, batch, columns)
         self.blocks: list[Block] = []
         start, (_, most) = 0, BLOCK_PARAMETERS
         for number, layer in enumerate(dense_layers(network)):
             M, D = layer.W.shape
             if batch * (M + D) < M * D:
-                self._factors[number] = tuple(shared_zeros(shape, layer.W.dtype) for shape in ((M, batch), (batch, D)))
+                at_once = max(most // D // BLOCK_ROWS, 1) * BLOCK_ROWS
+                columns = tile(min(at_once, M), batch, D)[1] or D
+                shapes = (M, batch), (D // columns, batch, columns)
+                left, right = (shared_zeros(shape, layer.W.dtype) for shape in shapes)
+                self._factors[number] = left, right
                 place = network.place(layer.W)
                 self.blocks += even_blocks(start, place.start)
-                for rows in parts(0, M, max(most // D // BLOCK_ROWS, 1) * BLOCK_ROWS):
+                for rows in parts(0, M, at_once):
                     part = slice(place.start + rows.start * D, place.start + rows.stop * D)
                     self.blocks.append(Block(part, rows, number))
                 start = place.stop
@@ -60,7 +64,7 @@ class Gradient:
     def expect(self, shard: int, images: slice) -> None:
         """The next backward pass of this shard's replica is that of these images of the batch."""
         for number, (left, right) in self._factors.items():
-            self._dense[shard][number].factors = left[:, images], right[images]
+            self._dense[shard][number].factors = left[:, images], right[:, images].swapaxes(0, 1)
 
     def of(self, block: Block, shards: int, images: int, *, keep: bool = False) -> Array:
         """The gradient of a block, a vector like it, of a batch of so many images in so many shards.
@@ -75,7 +79,7 @@ class Gradient:
         if not keep:
             total = thread_scratch("gradient", total.shape, total.dtype)
         left, right = self._factors[block.layer]
-        multiply(left[block.rows, :images], right[:images], total.reshape(-1, right.shape[1]))
+        multiply_tiles(left[block.rows, :images], right[:, :images], total.reshape(-1, right.shape[0] * right.shape[2]))
         return total
 
     def kept(self, block: Block) -> Array:

@@ -129,7 +129,9 @@ class Flatten(Layer):
     def forward(self, x: Any, rng: np.random.Generator | None = None) -> Any:
         if isinstance(x, Pixels):
             return x.reshape(len(x), -1)
-        return np.moveaxis(x, 0, -1).reshape(-1, len(x)).T
+        if x.flags.c_contiguous:  # as images come from outside
+            return x.reshape(len(x), -1)
+        return self.views(flat_of, self.laid_out(x))
 
     def backward(self, dy: Array) -> Array:
         dx = self.views(self._unflattened, dy) if dy.T.flags.c_contiguous else self._unflattened(dy)
@@ -146,7 +148,8 @@ class Dense(Layer):
     dW = dyᵀ x,  db = the sum of dy over N,  dx = dy W. `init = "he"` draws W from a normal distribution with variance
     2 / D (He et al. 2015, arXiv 1502.01852) and sets b to 0; `init = "uniform"` draws W and b from (-bound, bound).
     In memory y has its units first, y being a view: sums over N, and the softmax over M, then run along whole rows.
-    Where `factors` are set, dyᵀ (M, N) and x (N, D) are left there for others to multiply, and dW is not filled in.
+    Where `factors` are set, dyᵀ (M, N) and x (N, D), or x by tiles (N, tiles, D / tiles), are left there for others to
+    multiply, and dW is not filled in.
     """
 
     name = "dense"
@@ -189,13 +192,13 @@ class Dense(Layer):
         else:
             multiply(self.W, x.T, y)
         y += self.b[:, np.newaxis]
-        return y.T
+        return self.views(np.transpose, y)
 
     def backward(self, dy: Array) -> Array:
         np.sum(dy, axis=0, out=self.db)
         if self.factors:
             for factor, values in zip(self.factors, (dy.T, self.x), strict=True):
-                factor[...] = values
+                factor[...] = np.asarray(values).reshape(factor.shape)
         elif isinstance(self.x, Pixels):
             self.x.gradient(dy.T, out=self.dW)
         else:
@@ -589,7 +592,7 @@ class GlobalAvgPool(Layer):
         pixels = rows.reshape(-1, rows.shape[2] * rows.shape[3])
         y = self.scratch("y", rows.shape[2:], x.dtype)
         np.matmul(np.full(len(pixels), 1 / len(pixels), x.dtype), pixels, out=y.reshape(-1))  # quicker than a sum
-        return y.T
+        return self.views(np.transpose, y)
 
     def backward(self, dy: Array) -> Array:
         dx = self.scratch("dx", self.shape, dy.dtype)
@@ -785,3 +788,8 @@ def images_of(rows: Array) -> Array:
 def vectors_of(rows: Array) -> Array:
     """The reverse, vectors."""
     return np.transpose(rows[0, 0])
+
+
+def flat_of(rows: Array) -> Array:
+    """A view of (H, W, C, N) as vectors (N, H W C)."""
+    return rows.reshape(-1, rows.shape[-1]).T

@@ -20,15 +20,23 @@ def multiply(left: Array, right: Array, out: Array) -> None:
     """out (M, N) = left (M, K) right (K, N), by tiles of `out` where these are quicker."""
     (M, K), N = left.shape, right.shape[1]
     rows, columns = tile(M, K, N)
-    if rows:
-        left = left.reshape(M // rows, 1, rows, K)
-        right = right.reshape(K, N // columns, columns).swapaxes(0, 1)
-        if not right.flags.c_contiguous:
-            copy = thread_scratch("right", right.shape, right.dtype)
-            copy[...] = right
-            right = copy
-        out = out.reshape(M // rows, rows, N // columns, columns).swapaxes(1, 2)
-    np.matmul(left, right, out=out)
+    if not rows:
+        np.matmul(left, right, out=out)
+        return
+    tiles = right.reshape(K, N // columns, columns).swapaxes(0, 1)
+    if not tiles.flags.c_contiguous:
+        copy = thread_scratch("right", tiles.shape, tiles.dtype)
+        copy[...] = tiles
+        tiles = copy
+    multiply_tiles(left, tiles, out)
+
+
+def multiply_tiles(left: Array, right: Array, out: Array) -> None:
+    """The same, with right as (N / columns, K, columns): the columns of a tile lie together."""
+    (M, K), (tiles, _, columns) = left.shape, right.shape
+    rows = tile_rows(M, K, columns)
+    out = out.reshape(M // rows, rows, tiles, columns).swapaxes(1, 2)
+    np.matmul(left.reshape(M // rows, 1, rows, K), right, out=out)
 
 
 @functools.cache
@@ -50,6 +58,13 @@ def tile(M: int, K: int, N: int) -> tuple[int, int]:
         if tiles:
             return max(tiles, key=lambda tile: (tile[0] * tile[1] / (tile[0] + tile[1]), tile))
     return 0, 0
+
+
+@functools.cache
+def tile_rows(M: int, K: int, columns: int) -> int:
+    """How many of M rows go into a tile of so many columns: as many as make it a small product, or all."""
+    fitting = [rows for rows in multiples(M, ROWS) if rows * K * columns <= SMALL_PRODUCT]
+    return fitting[-1] if SMALL_PRODUCTS and fitting else M
 
 
 def multiples(length: int, of: int) -> list[int]:
