@@ -125,8 +125,10 @@ class ConvStage(Layer):
     def _normed(self, x: Array, norm: BatchNorm, rng: np.random.Generator | None) -> tuple[Array, Array]:
         """V and B."""
         conv, g = self.conv, self.conv.geometry
-        self.a, self.c = norm.slopes(self.laid_out(x), rng)
-        self.V = np.multiply(conv.W, self.a[:, np.newaxis], out=self.scratch.like("V", conv.W))
+        a, self.c = norm.slopes(self.laid_out(x), rng)
+        self.a = self.scratch("a", conv.W.shape[2:], x.dtype)
+        self.a[...] = a[:, np.newaxis]  # NumPy is quicker with a matrix at each of the kernel's places
+        self.V = np.multiply(conv.W, self.a, out=self.scratch.like("V", conv.W))
         of_c = np.matmul(self.c, conv.W)
         B = g.of_ones(of_c) if self._untied else of_c.sum(axis=(0, 1))
         if conv.bias:
@@ -136,17 +138,17 @@ class ConvStage(Layer):
         return self.V, biases
 
     def _normed_back(self, norm: BatchNorm, dV: Array, dB: Array, dx: Array) -> None:
-        """Fill in the gradients of the norm and the convolution, and make dx that of the norm's input."""
+        """Fill in the gradients of the norm and the convolution, and make dx its input's; dV is used up."""
         conv, g = self.conv, self.conv.geometry
-        part = thread_scratch("of c", dV.shape, dV.dtype)
-        places = (g.kernel, g.kernel, g.out_channels)
-        S = g.of_ones_back(dB).astype(dB.dtype) if self._untied else np.broadcast_to(dB, places)
-        np.multiply(dV, self.a[:, np.newaxis], out=conv.dW)
-        conv.dW += np.multiply(self.c[:, np.newaxis], S[:, :, np.newaxis], out=part)
-        if conv.bias:
-            conv.db[...] = dB.sum(axis=(0, 1)) if self._untied and conv.bias is True else dB
+        # S is the same at all places where the kernel never leaves the image.
+        S = g.of_ones_back(dB).astype(dB.dtype) if self._untied else dB[np.newaxis, np.newaxis]
         total = np.matmul(conv.W, S[..., np.newaxis])[..., 0].sum(axis=(0, 1), dtype=np.float64)
         products = np.vecdot(conv.W, dV).sum(axis=(0, 1), dtype=np.float64)
+        of_c = thread_scratch("of c", (*S.shape[:2], *dV.shape[2:]), dV.dtype)
+        np.einsum("c,abm->abcm", self.c, S, out=of_c)  # quicker than a product of broadcast arrays
+        np.add(np.multiply(dV, self.a, out=dV), of_c, out=conv.dW)
+        if conv.bias:
+            conv.db[...] = dB.sum(axis=(0, 1)) if self._untied and conv.bias is True else dB
         norm.slopes_back(total, products)
         norm.back = (None, *norm.back[1:])  # a is in V
         if self.input_gradient and not norm.within:
