@@ -80,9 +80,13 @@ def test_a_dropout_of_nothing_changes_no_gradient(after: Layer) -> None:
     np.testing.assert_allclose(gradients(Dropout(0.0)), gradients(), rtol=1e-12)
 
 
-def test_flatten_keeps_the_order_of_an_image() -> None:
-    x = np.arange(24).reshape(2, 3, 4, 1)
+@pytest.mark.parametrize("shape", [(12,), (3, 4), (2, 3, 2)])
+@pytest.mark.parametrize("innermost", [0, 1, -1])
+def test_flatten_keeps_the_order_of_an_image_however_it_lies_in_memory(shape: tuple[int, ...], innermost: int) -> None:
+    x = np.arange(24.0).reshape(2, *shape)
+    x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, innermost, -1)), -1, innermost)
     np.testing.assert_array_equal(Flatten().forward(x), [range(12), range(12, 24)])
+    np.testing.assert_array_equal(Flatten().forward(x[:, ::-1]), x[:, ::-1].reshape(2, -1))
 
 
 def test_he_draws_weights_of_variance_2_by_inputs_and_no_bias() -> None:

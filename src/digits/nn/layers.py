@@ -127,11 +127,9 @@ class Flatten(Layer):
         return (math.prod(shape),)
 
     def forward(self, x: Any, rng: np.random.Generator | None = None) -> Any:
-        if isinstance(x, Pixels):
+        if isinstance(x, Pixels) or x.flags.c_contiguous:  # as images come from outside
             return x.reshape(len(x), -1)
-        if x.flags.c_contiguous:  # as images come from outside
-            return x.reshape(len(x), -1)
-        return self.views(flat_of, self.laid_out(x))
+        return self.views(flattened, x) if np.moveaxis(x, 0, -1).flags.c_contiguous else flattened(x)
 
     def backward(self, dy: Array) -> Array:
         dx = self.views(self._unflattened, dy) if dy.T.flags.c_contiguous else self._unflattened(dy)
@@ -790,6 +788,6 @@ def vectors_of(rows: Array) -> Array:
     return np.transpose(rows[0, 0])
 
 
-def flat_of(rows: Array) -> Array:
-    """A view of (H, W, C, N) as vectors (N, H W C)."""
-    return rows.reshape(-1, rows.shape[-1]).T
+def flattened(x: Array) -> Array:
+    """(N, ...) as vectors (N, D), a view where the first axis is innermost in memory."""
+    return np.moveaxis(x, 0, -1).reshape(-1, len(x)).T
