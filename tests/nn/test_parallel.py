@@ -215,7 +215,7 @@ def test_bytes_are_a_factor_of_a_gradient_as_floats_are() -> None:
 
 
 def test_a_step_plans_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes longer than what is planned: so the arrays are the same objects at every step."""
+    """Planning takes longer than the calls themselves: so a step's arrays are the same objects as the last step's."""
     planned: list[object] = []
     plan = Plans._plan
     monkeypatch.setattr(Plans, "_plan", lambda self, *of: (planned.append(of), plan(self, *of))[1])

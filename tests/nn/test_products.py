@@ -35,6 +35,15 @@ def test_a_tile_is_a_small_product_of_many_multiplications_for_its_numbers(
     assert tile(M, K, N) == (0, 0)
 
 
+@pytest.mark.parametrize(("M", "K", "columns"), [(208, 100, 300), (80, 15, 784), (30, 784, 32), (800, 1500, 80)])
+def test_all_rows_go_into_a_tile_where_small_products_do_not_pay(
+    M: int, K: int, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for columns that are no multiple of 8, few terms, rows that are no multiple of 4, and too large a tile."""
+    monkeypatch.setattr(products, "SMALL_PRODUCTS", True)
+    assert tile_rows(M, K, columns) == M
+
+
 @pytest.mark.parametrize("shape", [(800, 784, 32), (160, 128, 1000), (96, 2000, 48), (10, 800, 32), (7, 5, 3)])
 @pytest.mark.parametrize("small_products", [False, True])
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -79,7 +79,8 @@ class Gradient:
         if not keep:
             total = thread_scratch("gradient", total.shape, total.dtype)
         left, right = self._factors[block.layer]
-        multiply_tiles(left[block.rows, :images], right[:, :images], total.reshape(-1, right.shape[0] * right.shape[2]))
+        rows = left[block.rows, :images]
+        multiply_tiles(rows, right[:, :images], total.reshape(len(rows), -1))
         return total
 
     def kept(self, block: Block) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 from digits.nn.scratch import Array, thread_scratch
 
 LOOK_STEPS = 64  # from one look at the smallest numbers of a mean to the next
-LEAST_DECAY = 0.8  # that is reckoned with, so that what is set to 0 is at most a million times the smallest number
+LEAST_DECAY = 0.8  # that is reckoned with: so what is set to 0 is less than two million times the smallest number
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,12 @@ def shrink(w: Array, by: float, decayed: Sequence[slice]) -> None:
 
 
 def forget(mean: Array, decay: float, step: int) -> None:
-    """Every `LOOK_STEPS` steps set to 0 what a decaying mean would make subnormal before the next look.
+    """Every `LOOK_STEPS` steps set to 0 what of a mean (n,) would be subnormal before the next look, in place.
 
-    A mean of gradients that have become 0, as those of a unit that is never active again, would go down to the smallest
-    number there is and stay there, and with such numbers some processors take a hundred times as long (Goldberg 1991,
-    ACM Computing Surveys 23, has them as "denormalized").
+    At each step the mean is multiplied by `decay`, from 0 to 1, before a gradient is added; steps count from 1. Of
+    gradients that have become 0, as those of a unit that is never active again, it would go down to the smallest number
+    there is and stay there, and with subnormal numbers (Goldberg 1991, ACM Computing Surveys 23, where they are called
+    denormalized) some processors are many times slower.
     """
     if step % LOOK_STEPS == 0:
         smallest = float(np.finfo(mean.dtype).smallest_normal)

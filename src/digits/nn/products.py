@@ -32,7 +32,7 @@ def multiply(left: Array, right: Array, out: Array) -> None:
 
 
 def multiply_tiles(left: Array, right: Array, out: Array) -> None:
-    """The same, with right as (N / columns, K, columns): the columns of a tile lie together."""
+    """The same, with right as (N / columns, K, columns), for any number of columns: those of a tile lie together."""
     (M, K), (tiles, _, columns) = left.shape, right.shape
     rows = tile_rows(M, K, columns)
     out = out.reshape(M // rows, rows, tiles, columns).swapaxes(1, 2)
@@ -62,9 +62,13 @@ def tile(M: int, K: int, N: int) -> tuple[int, int]:
 
 @functools.cache
 def tile_rows(M: int, K: int, columns: int) -> int:
-    """How many of M rows go into a tile of so many columns: as many as make it a small product, or all."""
-    fitting = [rows for rows in multiples(M, ROWS) if rows * K * columns <= SMALL_PRODUCT]
-    return fitting[-1] if SMALL_PRODUCTS and fitting else M
+    """How many of M rows go into a tile of so many columns: as many as make it a small product, all if that pays not.
+
+    For the columns of `tile` they are its rows.
+    """
+    if not SMALL_PRODUCTS or K < LEAST or columns % COLUMNS[-1]:
+        return M
+    return max((rows for rows in multiples(M, ROWS) if rows * K * columns <= SMALL_PRODUCT), default=M)
 
 
 def multiples(length: int, of: int) -> list[int]:
