@@ -56,7 +56,7 @@ def test_what_is_computed_together_is_what_its_layers_make_one_by_one(
     layers: list[Layer], block: int, channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(correlation, "BLOCK_BYTES", block)
-    monkeypatch.setattr(correlation, "PASSING_BLOCK_BYTES", block)
+    monkeypatch.setattr(correlation, "PREDICTION_BLOCK_BYTES", block)
     rng = np.random.default_rng(0)
     shape = (11, 10, channels)
     together = Network([layer_of(layer.spec()) for layer in layers], shape, np.float64).initialise(rng)

@@ -11,15 +11,16 @@ the kernel's rows are windows of what comes of it: no patches are copied along H
   1509.09308): y = Aᵀ ((G w) * (Bᵀ x)). A stride of s makes it s such sums, over each s-th column.
 
 What remains are matrix products, (M, C·rows) by (C·rows, N) of a tile or, without AVX-512, by (C·rows, tiles·N) of all
-tiles of a row. They are made of a block of image rows at a time, whose buffers stay in the caches; the spread rows are
-kept where there is a backward pass. Each linear map of the forward pass has its transpose there.
+tiles of a row. They are made of a block of image rows at a time, whose buffers stay in the caches. The backward pass
+spreads the rows anew: that takes less time than to fetch them from memory, where they would be larger than the images.
+Each linear map of the forward pass has its transpose there.
 """
 
 import functools
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,8 +31,8 @@ from digits.nn.products import SMALL_PRODUCT, SMALL_PRODUCTS
 from digits.nn.scratch import Array, Shape, thread_scratch, thread_zeros
 
 BLOCK_BYTES = 3 << 18  # of spread rows and products at a time: few enough for a core's cache, many for the overlap
-PASSING_BLOCK_BYTES = 3 << 19  # the same where spread rows are not kept, and stay in the cache from block to block
-PASSING_BLOCKS = 2  # whose spread rows there are then: what the next block takes on does not overlap its new place
+PREDICTION_BLOCK_BYTES = 3 << 19  # the same in prediction, which leaves nothing else in the cache
+PASSING_BLOCKS = 2  # for whose rows there is room: what the next block takes on does not overlap its new place
 STRIP = 32  # images, or whatever a product is cut along, at least in such a one
 TURNED_DEPTH = 24  # rows of a matrix from which on transposing what it is multiplied with pays
 GATHERED_CHANNELS = 64  # from which on gathering rows for a single product over all of them pays, if it may be large
@@ -53,6 +54,27 @@ class ByRows(NamedTuple):
     def to_plan(self) -> tuple[Any, ...]:
         """What a plan depends on."""
         return self.work, *self.arrays
+
+
+class Passing:
+    """Rows that pass by: `rows` (products, some rows, ...) are those of something taller, from the `origin` on."""
+
+    def __init__(self, rows: Array) -> None:
+        self._rows = rows
+        self.origin = self.end = 0
+
+    def move(self, start: int, stop: int) -> Calls:
+        """Make room for the rows from start to stop; those that are there already stay."""
+        if stop - self.origin > self._rows.shape[1]:
+            stay = self[start : max(self.end, start)]
+            yield np.copyto, self._rows[:, : stay.shape[1]], stay
+            self.origin = start
+        self.end = stop
+
+    def __getitem__(self, rows: slice) -> Array:
+        """A view of these rows, by their numbers in what is taller."""
+        start = rows.start - self.origin
+        return self._rows[:, start : None if rows.stop is None else rows.stop - self.origin]
 
 
 @dataclass(frozen=True)
@@ -130,24 +152,28 @@ class Correlation:
         }
         self._unmet = sorted(set(range(g.height)) - met)
 
-    def rows(self, scratch: Callable[..., Array], images: int, dtype: Any) -> Array:
-        """An array for the spread rows of so many images: what `forward` leaves for `backward`."""
-        return self._columns.rows_of(scratch, self._met_by(self.geometry.out_height), images, dtype)
-
     def forward(
-        self, x: Array, W: Array, y: Array, rows: Array | None, b: Array | None = None, then: ByRows | None = None
+        self,
+        x: Array,
+        W: Array,
+        y: Array,
+        b: Array | None = None,
+        then: ByRows | None = None,
+        *,
+        training: bool = False,
     ) -> None:
-        """y (Ho, Wo, M, N) from x (H, Wd, C, N), W (k, k, C, M) and, if there are biases, b; `rows` as well.
+        """y (Ho, Wo, M, N) from x (H, Wd, C, N), W (k, k, C, M) and, if there are biases, b.
 
         b is one a channel, (M,), or one a place, (Ho, Wo, M). If there is something to do with it `then`, y need not be
-        filled in. Without `rows` only a few spread rows are there at a time, and nothing is left for `backward`.
+        filled in. `training` changes nothing but how many rows are computed at a time.
         """
-        y, at_once = self._passing(y, x, rows is not None, then)
-        self._plans(self._forward, x, W, y, rows, b, at_once, *(then.to_plan() if then else ()))
+        most = BLOCK_BYTES if training else PREDICTION_BLOCK_BYTES
+        y, at_once = self._passing(y, x, most, then)
+        self._plans(self._forward, x, W, y, b, most, at_once, *(then.to_plan() if then else ()))
 
     def backward(
         self,
-        rows: Array,
+        x: Array,
         W: Array,
         dy: Array,
         dW: Array,
@@ -155,48 +181,38 @@ class Correlation:
         dx: Array | None = None,
         first: ByRows | None = None,
     ) -> None:
-        """dW (k, k, C, M), and db and dx (H, Wd, C, N) if they are wanted, from dy (Ho, Wo, M, N) and `rows`.
+        """dW (k, k, C, M), and db and dx (H, Wd, C, N) if they are wanted, from dy (Ho, Wo, M, N) and x.
 
         db is (M,) or (Ho, Wo, M), as b is. What is to be done `first` changes the rows of dy in place; if it takes some
         together it makes them, and of dy only the shape matters.
         """
-        dy, at_once = self._passing(dy, dy, True, first)
-        self._plans(self._backward, rows, W, dy, dW, db, dx, at_once, *(first.to_plan() if first else ()))
+        dy, at_once = self._passing(dy, x, BLOCK_BYTES, first)
+        self._plans(self._backward, x, W, dy, dW, db, dx, at_once, *(first.to_plan() if first else ()))
 
     def _forward(
         self,
         x: Array,
         W: Array,
         y: Array,
-        rows: Array | None,
         b: Array | None,
+        most: int,
         at_once: int | None,
         then: Callable[..., Calls] | None = None,
         *others: Array,
     ) -> Calls:
         g, columns = self.geometry, self._columns
-        blocks = list(self._blocks(x, rows is not None, at_once))
-        if rows is None:
-            most = self._met_by(max(stop - start for start, stop in blocks))
-            few = min(PASSING_BLOCKS * most, self._met_by(g.out_height))
-            rows = columns.rows_of(thread_scratch, few, x.shape[3], x.dtype)
+        blocks = self._blocks(x, most, at_once)
+        rows = self._spread_rows(x, blocks)
         weights = yield from columns.weights(W)
         if b is not None and b.ndim == 1:
-            (biases,) = tiled(thread_scratch, "biases", (1, 1, len(b), columns.tiles, y.shape[3]), y.dtype)
+            (biases,) = tiled("biases", (1, 1, len(b), columns.tiles, y.shape[3]), y.dtype)
             yield np.copyto, biases, b[:, np.newaxis, np.newaxis]  # NumPy is quickest with equal rows
-        origin = spread = 0  # of the padded image's rows, that which `rows` begin with, and how many are spread so far
         for start, stop in blocks:
-            begin, end = g.stride * start, g.stride * (stop - 1) + g.kernel
-            if end - origin > rows.shape[1]:  # begin again, with what windows of the last block and of this one meet
-                shared = max(spread - begin, 0)
-                yield np.copyto, rows[:, :shared], rows[:, begin - origin :][:, :shared]
-                origin = begin
-            yield from self._spread(x, rows, origin, max(spread, begin), end)
-            spread = end
+            yield from self._spread(x, rows, start, stop)
             out = y[: stop - start] if at_once else y[start:stop]
             products = columns.products_of(out)
             for first, last, low, high in runs(self._forward_taps, start, stop):
-                met = windows(rows[:, g.stride * first - origin + low :], last - first, high - low, g.stride)
+                met = windows(rows[g.stride * first + low :], last - first, high - low, g.stride)
                 yield multiply(transposed(weights[:, low:high]), met, products[:, first - start : last - start])
             for row in self._blank:
                 if start <= row < stop:
@@ -211,7 +227,7 @@ class Correlation:
 
     def _backward(
         self,
-        rows: Array,
+        x: Array,
         W: Array,
         dy: Array,
         dW: Array,
@@ -223,7 +239,10 @@ class Correlation:
     ) -> Calls:
         g, columns = self.geometry, self._columns
         before = self._taps - 1  # rows of dy, before its own, that a row of dx meets
-        dproducts = columns.dproducts_of((g.out_height, *dy.shape[1:]), dy.dtype)
+        blocks = self._blocks(x, BLOCK_BYTES, at_once)
+        rows = self._spread_rows(x, blocks)
+        few = min(PASSING_BLOCKS * (largest(blocks) + before), g.out_height)
+        dproducts = Passing(columns.dproducts_of((few, *dy.shape[1:]), dy.dtype))
         shape = (columns.products, g.kernel, columns.depth, g.out_channels)
         dweights = thread_scratch("dweights", shape, dy.dtype)
         yield dweights.fill, 0
@@ -233,33 +252,35 @@ class Correlation:
             for row in self._unmet:
                 yield dx[row].fill, 0
             weights = yield from self._backward_weights(W)
-        for start, stop in self._blocks(dy, True, at_once):
+        for start, stop in blocks:
             out = dy[: stop - start] if at_once else dy[start:stop]
             if first:
                 yield from first(start, stop, out, *others)
-            yield from columns.join_back(out, dproducts[:, start:stop])
+            yield from dproducts.move(max(start - before, 0), stop)
+            yield from columns.join_back(out, dproducts[start:stop])
             if db is not None and db.ndim == 1:
-                yield from add_sums(dproducts[columns.even, start:stop], db)
+                yield from add_sums(dproducts[start:stop][columns.even], db)
             elif db is not None:
                 yield np.add.reduce, out, 3, None, db[start:stop]
-            yield from self._weight_gradient(rows, dproducts, start, stop, dweights)
+            yield from self._spread(x, rows, start, stop)
+            yield from self._weight_gradient(rows, dproducts[start:stop], start, stop, dweights)
             if dx is not None:
                 yield from self._input_gradient(
                     weights, dproducts, start, stop if stop < g.out_height else stop + before, dx
                 )
         yield from columns.weights_back(dweights, dW)
 
-    def _weight_gradient(self, rows: Array, dproducts: Array, start: int, stop: int, dweights: Array) -> Calls:
-        """Add what the rows of dy from start to stop make of the gradient, (products, k, depth, M)."""
+    def _weight_gradient(self, rows: Passing, dproducts: Array, start: int, stop: int, dweights: Array) -> Calls:
+        """Add what the rows of dy from start to stop, given as `dproducts`, make of dW as (products, k, depth, M)."""
         g = self.geometry
-        pixels = matrices(dproducts[:, start:stop]).swapaxes(3, 4)
+        pixels = matrices(dproducts).swapaxes(3, 4)
         if self._turns:
             pixels = yield from copied("by column", pixels)
             if self._gathers:
-                yield from self._gathered_gradient(rows[:, start : stop + g.kernel - 1], pixels, start, stop, dweights)
+                yield from self._gathered_gradient(rows[start : stop + g.kernel - 1], pixels, start, stop, dweights)
                 return
         for first, last, low, high in runs(self._forward_taps, start, stop):
-            met = matrices(windows(rows[:, g.stride * first + low :], last - first, high - low, g.stride))
+            met = matrices(windows(rows[g.stride * first + low :], last - first, high - low, g.stride))
             total = dweights[:, low:high].reshape(len(met), -1, g.out_channels)
             yield from add_products(met, pixels[:, first - start : last - start], total)
 
@@ -278,13 +299,13 @@ class Correlation:
                 theirs = pixels[:, first - start : last - start].reshape(len(pixels), 1, 1, -1, g.out_channels)
                 yield from add_products(met.reshape(len(met), 1, 1, met.shape[1], -1), theirs, dweights[:, tap])
 
-    def _input_gradient(self, weights: list[Array], dproducts: Array, start: int, stop: int, dx: Array) -> Calls:
+    def _input_gradient(self, weights: list[Array], dproducts: Passing, start: int, stop: int, dx: Array) -> Calls:
         """The rows of dx whose last row of dy is one from start to stop."""
         g, columns, s = self.geometry, self._columns, self.geometry.stride
         for phase, phase_weights in enumerate(weights):
             taps = phase_weights.shape[2]
             for first, last, low, high in runs(self._backward_taps[phase], start, stop):
-                met = windows(dproducts[:, first - taps + 1 + low :], last - first, high - low, 1)
+                met = windows(dproducts[first - taps + 1 + low :], last - first, high - low, 1)
                 drows = columns.drows_of(last - first, dx)
                 flat = phase_weights[:, :, low:high].reshape(*phase_weights.shape[:2], -1)
                 yield multiply(flat, met, columns.inner(drows))
@@ -314,41 +335,48 @@ class Correlation:
             found.append((max(-oldest, 0), min(g.out_height - oldest, taps)) if inside else (0, 0))
         return found
 
-    def _blocks(self, x: Array, kept: bool, at_once: int | None) -> Iterator[tuple[int, int]]:
-        """The rows of the result, from one to another, to compute at a time: so many, or as many as suit the cache."""
+    def _blocks(self, x: Array, most: int, at_once: int | None) -> list[tuple[int, int]]:
+        """The rows of the result, from one to another, to compute at a time: so many, or what is `most` bytes."""
         height = self.geometry.out_height
         if at_once is None:
-            count = math.ceil(height / self._fitting(x, kept))
+            count = math.ceil(height / self._fitting(x, most))
             edges = [height * block // count for block in range(count + 1)]
         else:
             edges = [*range(0, height, at_once), height]
-        return itertools.pairwise(edges)
+        return list(itertools.pairwise(edges))
 
-    def _passing(self, rows: Array, x: Array, kept: bool, work: ByRows | None) -> tuple[Array, int | None]:
+    def _passing(self, rows: Array, x: Array, most: int, work: ByRows | None) -> tuple[Array, int | None]:
         """Where rows of the result are, and how many at a time if they are not kept: a multiple of those together."""
         if not work or not work.together:
             return rows, None
-        fitting = max(self._fitting(x, kept) // work.together, 1) * work.together
+        fitting = max(self._fitting(x, most) // work.together, 1) * work.together
         at_once = min(fitting, len(rows))
         return thread_scratch("passing", (at_once, *rows.shape[1:]), rows.dtype), at_once
 
-    def _fitting(self, x: Array, kept: bool) -> int:
-        """How many rows of the result suit the cache, if spread rows are kept or if not; of as many images as x has."""
+    def _fitting(self, x: Array, most: int) -> int:
+        """How many rows of the result are `most` bytes, with what is spread for them, of as many images as x has."""
         g, columns = self.geometry, self._columns
         depth = g.stride * columns.depth + g.out_channels
         row_bytes = columns.products * columns.tiles * x.shape[3] * x.itemsize * depth
-        return max((BLOCK_BYTES if kept else PASSING_BLOCK_BYTES) // int(row_bytes), 1)
+        return max(most // int(row_bytes), 1)
 
     def _met_by(self, rows: int) -> int:
         """How many of the padded image's rows so many rows of the result meet."""
         return self.geometry.stride * (rows - 1) + self.geometry.kernel
 
-    def _spread(self, x: Array, rows: Array, origin: int, start: int, stop: int) -> Calls:
-        """Spread the padded image's rows from start to stop that are on the image; `rows` begin with `origin`."""
-        top = self.geometry.top
-        first, last = max(start - top, 0), min(stop - top, len(x))
+    def _spread_rows(self, x: Array, blocks: list[tuple[int, int]]) -> Passing:
+        """Where the padded image's rows pass by when they are spread."""
+        few = min(PASSING_BLOCKS * self._met_by(largest(blocks)), self._met_by(self.geometry.out_height))
+        return Passing(self._columns.rows_of(few, x.shape[3], x.dtype))
+
+    def _spread(self, x: Array, rows: Passing, start: int, stop: int) -> Calls:
+        """Have the rows spread that those of the result from start to stop meet; what is padding stays unset."""
+        g = self.geometry
+        begin, end = g.stride * start, g.stride * (stop - 1) + g.kernel
+        first, last = max(rows.end, begin, g.top), min(end, g.top + g.height)
+        yield from rows.move(begin, end)
         if first < last:
-            yield from self._columns.spread(x[first:last], rows[:, first + top - origin : last + top - origin])
+            yield from self._columns.spread(x[first - g.top : last - g.top], rows[first:last])
 
 
 class Columns(ABC):
@@ -374,9 +402,9 @@ class Columns(ABC):
     def weights_back(self, dweights: Array, dW: Array) -> Calls:
         """The gradient dW from that of the above as (products, k, depth, M)."""
 
-    def rows_of(self, scratch: Callable[..., Array], rows: int, images: int, dtype: Any) -> Array:
+    def rows_of(self, rows: int, images: int, dtype: Any) -> Array:
         """Where so many spread rows go, (products, rows, depth, tiles, N)."""
-        return scratch("rows", (self.products, rows, self.depth, self.tiles, images), dtype)
+        return thread_scratch("rows", (self.products, rows, self.depth, self.tiles, images), dtype)
 
     @abstractmethod
     def spread(self, x: Array, rows: Array) -> Calls:
@@ -529,8 +557,8 @@ class ToomCook(Columns):
             tiles = self._tiles(x, first, last, low, high)
             yield mapped(self.BT[:, low:high], tiles, out[:, first:last])
 
-    def rows_of(self, scratch: Callable[..., Array], rows: int, images: int, dtype: Any) -> Array:
-        return tiled(scratch, "rows", (self.products, rows, self.depth, self.tiles, images), dtype)
+    def rows_of(self, rows: int, images: int, dtype: Any) -> Array:
+        return tiled("rows", (self.products, rows, self.depth, self.tiles, images), dtype)
 
     def drows_of(self, rows: int, dx: Array) -> Array:
         # A tile's products side by side, and tiles that stay zeros at both ends: see `spread_back`.
@@ -569,7 +597,7 @@ class ToomCook(Columns):
 
     def _products(self, key: str, shape: Shape, dtype: Any) -> Array:
         rows, _, channels, images = shape
-        return tiled(thread_scratch, key, (self.products, rows, channels, self.tiles, images), dtype)
+        return tiled(key, (self.products, rows, channels, self.tiles, images), dtype)
 
     def _beside(self) -> Array:
         """What a step's columns get from the tiles `reach` before it to its own, (step, (reach + 1) n)."""
@@ -585,6 +613,11 @@ class ToomCook(Columns):
         """The first `count` results of some tiles of y's rows, (rows, tiles, count, M, N), as a view."""
         columns = y[:, self.m * first : self.m * (last - 1) + count]
         return columns.reshape(len(y), last - first, -1, *y.shape[2:])
+
+
+def largest(blocks: list[tuple[int, int]]) -> int:
+    """How many rows there are in the largest of some blocks."""
+    return max(stop - start for start, stop in blocks)
 
 
 def tiles_of(x: Array, start: int, tiles: int, step: int, width: int) -> Array:
@@ -628,13 +661,13 @@ def add_sums(rows: Array, to: Array) -> Calls:
     yield np.add, to, total, to
 
 
-def tiled(scratch: Callable[..., Array], key: str, shape: Shape, dtype: Any) -> Array:
+def tiled(key: str, shape: Shape, dtype: Any) -> Array:
     """An array (products, rows, depth, tiles, N); where products are to be small, those of a tile lie together.
 
     What such a product reads is then one run of memory. With the other tiles in between, the first-level cache would
     hold less of it, as the addresses are apart by a power of two.
     """
-    return scratch(key, shape, dtype, (0, 3, 1, 2, 4) if SMALL_PRODUCTS else None)
+    return thread_scratch(key, shape, dtype, (0, 3, 1, 2, 4) if SMALL_PRODUCTS else None)
 
 
 def matrices(rows: Array) -> Array:

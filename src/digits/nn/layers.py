@@ -270,11 +270,11 @@ class Conv2D(Layer):
         self, x: Array, W: Array, b: Array | None, rng: np.random.Generator | None, then: ByRows | None = None
     ) -> Array:
         """y with these weights and biases, whatever the layer's own are, and what is to be done with it `then`."""
-        self.rows = self._correlation.rows(self.scratch, len(x), x.dtype) if rng else None
         y = self.place_of(len(x), x.dtype)
         # Where no gradient is wanted they come from outside, and each batch has a place of its own.
         images = self.laid_out(x) if self.input_gradient else self.copied(x.transpose(1, 2, 3, 0))
-        self._correlation.forward(images, W, y, self.rows, b, then)
+        self.x = images if rng else None
+        self._correlation.forward(images, W, y, b, then, training=rng is not None)
         return self.handed_on(y)
 
     def place_of(self, images: int, dtype: Any) -> Array:
@@ -290,10 +290,10 @@ class Conv2D(Layer):
         What is to be done `first` makes the rows of dy, or changes them.
         """
         g, dx = self.geometry, None
-        assert self.rows is not None, "the last pass was a prediction"
+        assert self.x is not None, "the last pass was a prediction"
         if input_gradient:
             dx = self.scratch("dx", (g.height, g.width, g.channels, len(dy)), dy.dtype)
-        self._correlation.backward(self.rows, W, self.laid_out(dy, "dy"), dW, db, dx, first)
+        self._correlation.backward(self.x, W, self.laid_out(dy, "dy"), dW, db, dx, first)
         return dy if dx is None else self.handed_on(dx)
 
     def _padded(self, size: int) -> tuple[int, int]:
