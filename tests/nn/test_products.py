@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from digits.nn import products
-from digits.nn.products import SMALL_PRODUCT, multiply, multiply_tiles
+from digits.nn.products import SMALL_PRODUCT, multiply, multiply_tiles, order_of
 
 tile, tile_rows = products.tile.__wrapped__, products.tile_rows.__wrapped__  # which forget what other tests have asked
 
@@ -75,3 +75,14 @@ def test_columns_may_lie_in_tiles_of_any_width(
     tiles = np.ascontiguousarray(right.reshape(terms, -1, columns).swapaxes(0, 1))
     multiply_tiles(left, tiles, out)
     np.testing.assert_allclose(out, left @ right, atol=1e-10)
+
+
+@pytest.mark.parametrize("rows", range(2, 20))
+def test_the_order_of_a_matrix_changes_how_long_a_product_takes_and_no_bit_of_it(rows: int) -> None:
+    if not products.SMALL_PRODUCTS:
+        pytest.skip("without AVX-512 products are made another way, for which no order is promised")
+    rng = np.random.default_rng(rows)
+    left, right = rng.random((rows, 16), np.float32), rng.random((16, 512), np.float32)
+    there = np.asarray(left, order=order_of(rows))
+    for order in "CF":
+        np.testing.assert_array_equal(np.asarray(left, order=order) @ right, there @ right)  # type: ignore[call-overload]

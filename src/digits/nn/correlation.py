@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from digits.nn.plans import Call, Calls, CallsFor, Plans
-from digits.nn.products import SMALL_PRODUCT, SMALL_PRODUCTS
+from digits.nn.products import SMALL_PRODUCT, SMALL_PRODUCTS, order_of
 from digits.nn.scratch import Array, Shape, thread_scratch, thread_zeros
 
 BLOCK_BYTES = 3 << 18  # of spread rows and products at a time: few enough for a core's cache, many for the overlap
@@ -633,7 +633,7 @@ def mapped(matrix: Array, columns: Array, out: Array) -> Call:
 
     It is one product a tile where all channels lie together, else one a channel.
     """
-    matrix = np.ascontiguousarray(matrix, out.dtype)
+    matrix = matrix.astype(out.dtype, order_of(len(matrix)))
     if in_one(columns) and in_one(out):
         return np.matmul, matrix, merged(columns), merged(out)
     return np.matmul, matrix, columns.swapaxes(2, 3), out.swapaxes(2, 3)
