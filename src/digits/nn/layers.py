@@ -626,7 +626,7 @@ class Dropout(Layer):
         # Two random bytes a unit are cheaper to draw than a float, and finer than any rate needs.
         dropped = min(round(self.rate * 65536), 65535)
         raw = rng.bit_generator.random_raw(-(-self.scale.size // 4)).view(np.uint16)[: self.scale.size]
-        factor = x.dtype.type(65536 / (65536 - dropped))  # as a number of Python's it would make NumPy compute in float64
+        factor = x.dtype.type(65536 / (65536 - dropped))  # a number of Python's would make NumPy go by float64
         np.multiply((raw >= dropped).reshape(self.scale.shape), factor, out=self.scale)
         y = rows if self.in_place else self.scratch("y", rows.shape, x.dtype)
         return self.handed_on(np.multiply(rows, self.scale, out=y), x.ndim)
