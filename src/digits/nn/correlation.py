@@ -31,7 +31,7 @@ from digits.nn.products import SMALL_PRODUCT, SMALL_PRODUCTS, order_of
 from digits.nn.scratch import Array, Shape, thread_scratch, thread_zeros
 
 BLOCK_BYTES = 3 << 18  # of spread rows and products at a time: few enough for a core's cache, many for the overlap
-PREDICTION_BLOCK_BYTES = 3 << 19  # the same in prediction, which leaves nothing else in the cache
+PREDICTION_BLOCK_BYTES = 3 << 19  # the same in prediction, where larger blocks pay: in training they do not
 PASSING_BLOCKS = 2  # for whose rows there is room: what the next block takes on does not overlap its new place
 STRIP = 32  # images, or whatever a product is cut along, at least in such a one
 TURNED_DEPTH = 24  # rows of a matrix from which on transposing what it is multiplied with pays
@@ -57,24 +57,24 @@ class ByRows(NamedTuple):
 
 
 class Passing:
-    """Rows that pass by: `rows` (products, some rows, ...) are those of something taller, from the `origin` on."""
+    """Rows (products, rows, ...) of which a few are there at a time, in an array of so many."""
 
-    def __init__(self, rows: Array) -> None:
-        self._rows = rows
-        self.origin = self.end = 0
+    def __init__(self, few: Array) -> None:
+        self._few = few
+        self._origin = self.end = 0  # the first of all rows that has a place, and the first that has none yet
 
     def move(self, start: int, stop: int) -> Calls:
         """Make room for the rows from start to stop; those that are there already stay."""
-        if stop - self.origin > self._rows.shape[1]:
+        if stop - self._origin > self._few.shape[1]:
             stay = self[start : max(self.end, start)]
-            yield np.copyto, self._rows[:, : stay.shape[1]], stay
-            self.origin = start
+            yield np.copyto, self._few[:, : stay.shape[1]], stay
+            self._origin = start
         self.end = stop
 
     def __getitem__(self, rows: slice) -> Array:
-        """A view of these rows, by their numbers in what is taller."""
-        start = rows.start - self.origin
-        return self._rows[:, start : None if rows.stop is None else rows.stop - self.origin]
+        """A view of these rows, by their numbers among all; without a stop of whatever follows in memory as well."""
+        start = rows.start - self._origin
+        return self._few[:, start : None if rows.stop is None else rows.stop - self._origin]
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Correlation:
         filled in. `training` changes nothing but how many rows are computed at a time.
         """
         most = BLOCK_BYTES if training else PREDICTION_BLOCK_BYTES
-        y, at_once = self._passing(y, x, most, then)
+        y, at_once = self._result_rows(y, x, most, then)
         self._plans(self._forward, x, W, y, b, most, at_once, *(then.to_plan() if then else ()))
 
     def backward(
@@ -186,7 +186,7 @@ class Correlation:
         db is (M,) or (Ho, Wo, M), as b is. What is to be done `first` changes the rows of dy in place; if it takes some
         together it makes them, and of dy only the shape matters.
         """
-        dy, at_once = self._passing(dy, x, BLOCK_BYTES, first)
+        dy, at_once = self._result_rows(dy, x, BLOCK_BYTES, first)
         self._plans(self._backward, x, W, dy, dW, db, dx, at_once, *(first.to_plan() if first else ()))
 
     def _forward(
@@ -336,7 +336,7 @@ class Correlation:
         return found
 
     def _blocks(self, x: Array, most: int, at_once: int | None) -> list[tuple[int, int]]:
-        """The rows of the result, from one to another, to compute at a time: so many, or what is `most` bytes."""
+        """The rows of the result, from one to another, to compute at a time: so many, or at most so many bytes."""
         height = self.geometry.out_height
         if at_once is None:
             count = math.ceil(height / self._fitting(x, most))
@@ -345,7 +345,7 @@ class Correlation:
             edges = [*range(0, height, at_once), height]
         return list(itertools.pairwise(edges))
 
-    def _passing(self, rows: Array, x: Array, most: int, work: ByRows | None) -> tuple[Array, int | None]:
+    def _result_rows(self, rows: Array, x: Array, most: int, work: ByRows | None) -> tuple[Array, int | None]:
         """Where rows of the result are, and how many at a time if they are not kept: a multiple of those together."""
         if not work or not work.together:
             return rows, None
@@ -354,7 +354,7 @@ class Correlation:
         return thread_scratch("passing", (at_once, *rows.shape[1:]), rows.dtype), at_once
 
     def _fitting(self, x: Array, most: int) -> int:
-        """How many rows of the result are `most` bytes, with what is spread for them, of as many images as x has."""
+        """How many rows of the result, one at least, are `most` bytes with what is spread for them, of x's images."""
         g, columns = self.geometry, self._columns
         depth = g.stride * columns.depth + g.out_channels
         row_bytes = columns.products * columns.tiles * x.shape[3] * x.itemsize * depth

@@ -75,8 +75,8 @@ def tile_rows(M: int, K: int, columns: int) -> int:
 def order_of(rows: int) -> Literal["C", "F"]:
     """How a matrix of few rows had best lie in memory that is to be multiplied with one of many columns.
 
-    The code for small products does six rows at a time if they lie beside each other, as in F order, else four or
-    eight. The result is the same to the bit.
+    So it was measured with OpenBLAS 0.3.31 on a Zen 5, for up to 20 rows: as if six went together in F order, four in C
+    order. The result is the same to the bit.
     """
     return "F" if rows % 6 < 4 else "C"
 
