@@ -1,5 +1,7 @@
 """Products that are cut into small ones: by which tiles, and the same however they are cut."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -28,11 +30,24 @@ def test_a_tile_is_a_small_product_of_many_multiplications_for_its_numbers(
     M: int, K: int, N: int, rows: int, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "SMALL_PRODUCTS", True)
+    monkeypatch.setattr(products, "LARGE", sys.maxsize)
     assert tile(M, K, N) == (rows, columns)
     assert rows * K * columns <= SMALL_PRODUCT
     assert not rows or tile_rows(M, K, columns) == rows
     monkeypatch.setattr(products, "SMALL_PRODUCTS", False)
     assert tile(M, K, N) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("M", "K", "N", "whole"),
+    [(800, 784, 512, True), (784, 800, 128, True), (800, 784, 112, False), (80, 256, 784, False)],
+)
+def test_a_large_product_is_left_whole_where_copying_pays(
+    M: int, K: int, N: int, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "SMALL_PRODUCTS", True)
+    monkeypatch.setattr(products, "LARGE", 128)
+    assert (tile(M, K, N) == (0, 0)) == whole
 
 
 @pytest.mark.parametrize(("M", "K", "columns"), [(208, 100, 300), (80, 15, 784), (30, 784, 32), (800, 1500, 80)])
@@ -51,6 +66,7 @@ def test_a_product_by_tiles_is_the_product(
     shape: tuple[int, int, int], small_products: bool, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "SMALL_PRODUCTS", small_products)  # whatever the processor at hand
+    monkeypatch.setattr(products, "LARGE", sys.maxsize)
     monkeypatch.setattr(products, "tile", tile)
     monkeypatch.setattr(products, "tile_rows", tile_rows)
     (M, K, N), rng = shape, np.random.default_rng(0)

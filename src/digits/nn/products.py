@@ -1,10 +1,11 @@
 """Matrix products, cut so that OpenBLAS is quick with them.
 
 With AVX-512 OpenBLAS multiplies small matrices as they lie in memory, and larger ones after copying them into an order
-of its own. That pays for much larger matrices than a network's: cut into small ones these take up to a quarter less.
+of its own. That pays for larger matrices than most of a network's: cut into small ones these take up to a quarter less.
 """
 
 import functools
+import sys
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,9 @@ import numpy as np
 from digits.nn.scratch import Array, thread_scratch
 
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS multiplies without repacking, if it has AVX-512 for it
-SMALL_PRODUCTS = not {"AVX512F", "X86_V4"}.isdisjoint(np.show_config(mode="dicts")["SIMD Extensions"]["found"])
+SIMD = set(np.show_config(mode="dicts")["SIMD Extensions"]["found"])
+SMALL_PRODUCTS = not SIMD.isdisjoint({"AVX512F", "X86_V4"})
+LARGE = 128 if "AVX512_SPR" in SIMD else sys.maxsize  # rows, columns and terms from which on it pays to copy them
 LEAST = 16  # rows and columns of a small product, at least, and terms of its sums: for fewer it does not pay
 ROWS, COLUMNS = 4, (16, 8)  # that the code for small products does at a time: multiples of these are quickest
 
@@ -44,10 +47,12 @@ def multiply_tiles(left: Array, right: Array, out: Array) -> None:
 def tile(M: int, K: int, N: int) -> tuple[int, int]:
     """Rows and columns of the result of (M, K) times (K, N) to compute at a time, 0 and 0 for all of it.
 
-    Of the tiles that are small products it is the one with the most multiplications for the numbers that it is of.
+    Of the tiles that are small products it is the one with the most multiplications for the numbers that it is of. From
+    the Sapphire Rapids on Intel's processors copy so quickly that large products are left whole there; on AMD's that
+    have AVX-512 it has not been measured.
     """
     most = SMALL_PRODUCT // K
-    if not SMALL_PRODUCTS or K < LEAST or most >= M * N:
+    if not SMALL_PRODUCTS or K < LEAST or most >= M * N or min(M, K, N) >= LARGE:
         return 0, 0
     for multiple in COLUMNS:
         tiles = [
