@@ -15,7 +15,7 @@ from digits.nn.scratch import Array, thread_scratch
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS multiplies without repacking, if it has AVX-512 for it
 SIMD = set(np.show_config(mode="dicts")["SIMD Extensions"]["found"])
 SMALL_PRODUCTS = not SIMD.isdisjoint({"AVX512F", "X86_V4"})
-LARGE = 128 if "AVX512_SPR" in SIMD else sys.maxsize  # rows, columns and terms from which on it pays to copy them
+LARGE = 256 if "AVX512_SPR" in SIMD else sys.maxsize  # rows, columns and terms from which on it pays to copy them
 LEAST = 16  # rows and columns of a small product, at least, and terms of its sums: for fewer it does not pay
 ROWS, COLUMNS = 4, (16, 8)  # that the code for small products does at a time: multiples of these are quickest
 
@@ -47,9 +47,10 @@ def multiply_tiles(left: Array, right: Array, out: Array) -> None:
 def tile(M: int, K: int, N: int) -> tuple[int, int]:
     """Rows and columns of the result of (M, K) times (K, N) to compute at a time, 0 and 0 for all of it.
 
-    Of the tiles that are small products it is the one with the most multiplications for the numbers that it is of. From
-    the Sapphire Rapids on Intel's processors copy so quickly that large products are left whole there; on AMD's that
-    have AVX-512 it has not been measured.
+    Of the tiles that are small products it is the one with the most multiplications for the numbers that it is of.
+    Intel's processors from Sapphire Rapids on copy so quickly that large products are left whole there; on AMD's it has
+    not been measured. From 128 on it pays a little as well, but then the recipe `mlp` would not have the same weights,
+    to the bit, on all processors with AVX-512: sums are rounded in another order.
     """
     most = SMALL_PRODUCT // K
     if not SMALL_PRODUCTS or K < LEAST or most >= M * N or min(M, K, N) >= LARGE:
