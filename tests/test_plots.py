@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.text import Annotation
 from PIL import Image
 
@@ -49,6 +49,20 @@ def check(path: Path, width: int, height: int) -> None:
         assert image.format == "PNG"
         assert image.size == (width, height)
         assert np.asarray(image.convert("L")).std() > 3
+
+
+def gallery(part: FigureBase) -> list[tuple[str, str, np.ndarray]]:
+    """What is said above and below of each image, and what is between."""
+    (axes,) = part.axes
+    wall = np.asarray(axes.images[0].get_array())
+    shown = []
+    for title, text in zip(axes.texts[::2], axes.texts[1::2], strict=True):
+        (middle, above), (same, below) = title.get_position(), text.get_position()
+        assert middle == same
+        left, top = int(middle - 13.5), int((above + below) / 2 - 13.5)
+        assert above < top < top + 27 < below
+        shown.append((title.get_text(), text.get_text(), wall[top : top + 28, left : left + 28]))
+    return shown
 
 
 @pytest.fixture
@@ -143,16 +157,16 @@ def test_mistakes_are_shown_the_surest_first(tmp_path: Path, figures: list[Figur
     plots.mistakes(tmp_path / "mistakes.png", images, np.arange(1000, 1070), labels, p, RUN)
     check(tmp_path / "mistakes.png", 1200, int(120 * (0.5 + 1.5 * lines)))
     (figure,) = figures
-    shown = [axes for axes in figure.axes if axes.images]
-    assert len(shown) == min(wrong, 48)
     said = figure.get_suptitle()
     assert f"{wrong} of 70 dev images wrong" in said
     assert ("48 surest" in said) == (wrong > 48)
-    for place, axes in enumerate(shown):
+    shown = gallery(figure)
+    assert len(shown) == min(wrong, 48)
+    for place, (title, text, image) in enumerate(shown):
         row = wrong - 1 - place
-        assert np.array_equal(axes.images[0].get_array(), images[row])
-        assert axes.get_title() == f"{(labels[row] + 1) % 10}, not {labels[row]}"
-        assert axes.texts[0].get_text().endswith(f"#{1000 + row}")
+        assert title == f"{(labels[row] + 1) % 10}, not {labels[row]}"
+        assert text.endswith(f"#{1000 + row}")
+        assert np.array_equal(image, images[row])
 
 
 @pytest.mark.parametrize(("label", "sure"), [(None, 1.0), (None, 0.1), (3, 0.86), (4, 0.5), (4, 1.0)])
@@ -197,5 +211,11 @@ def test_disagreements_are_shown_a_side_above_the_other(
     check(tmp_path / "against.png", 1200, int(120 * (0.9 + 1.0 + 1.5 * lines)))
     above, below = figures[0].subfigs
     assert [part.get_suptitle().endswith("surest") for part in (above, below)] == [False, counts[1] > 48]
-    titles = [axes.get_title("center") for axes in below.axes if axes.images]
-    assert titles == [f"{(label + 1) % 10}, not {label}" for label in labels[: min(counts[1], 48)]]
+    for part, count in zip((above, below), counts, strict=True):
+        shown = gallery(part)
+        assert [title for title, _, _ in shown] == [
+            f"{(label + 1) % 10}, not {label}" for label in labels[: len(shown)]
+        ]
+        assert len(shown) == min(count, 48)
+        for (_, _, image), there in zip(shown, images, strict=False):
+            assert np.array_equal(image, there)

@@ -46,6 +46,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 GALLERY = (6, 8)  # rows, at most, and columns
+CELL = (41, 34)  # pixels, down and across, of an image's place in it, with room for what is said of the image
 
 
 def learning_curves(path: Path, log: Sequence[dict[str, Any]], title: str, whole_batch: bool) -> None:
@@ -125,20 +126,15 @@ def mistakes(path: Path, images: Images, rows: Labels, labels: Labels, p: Array,
     """The dev images that were predicted wrong, the surest mistakes first, each with its row in train.csv."""
     wrong = diagnosis.mistakes(p, labels)
     shown = wrong[: GALLERY[0] * GALLERY[1]]
-    height = max(-(-len(shown) // GALLERY[1]), 1)
 
     def draw(figure: "Figure") -> None:
-        grid = figure.subplots(height, GALLERY[1], squeeze=False).ravel()
-        for axes in grid:
-            axes.axis("off")
-        for axes, at in zip(grid, shown, strict=False):
-            _mistake(axes, images[at], rows[at], labels[at], p[at])
+        _gallery(figure.subplots(), images[shown], rows[shown], labels[shown], p[shown])
         few = "" if len(shown) == len(wrong) else f", the {len(shown)} surest"
         figure.suptitle(
             f"{title}: {len(wrong)} of {len(labels):,} dev images wrong{few}", x=0.01, ha="left", color=INK, fontsize=10
         )
 
-    _save(path, (10, 0.5 + 1.5 * height), draw)
+    _save(path, (10, 0.5 + 1.5 * max(_lines(len(shown)), 1)), draw)
 
 
 @dataclass(frozen=True)
@@ -160,18 +156,14 @@ def disagreements(
 
     They are images (N, 28, 28), with rows in train.csv and labels (N,). Raises DigitsError if it can't be written.
     """
-    heights = [-(-min(len(side.places), GALLERY[0] * GALLERY[1]) // GALLERY[1]) for side in sides]
+    heights = [_lines(min(len(side.places), GALLERY[0] * GALLERY[1])) for side in sides]
 
     def draw(figure: "Figure") -> None:
         ratios = [1.5 * height + 0.5 for height in heights]
         parts: Any = figure.subfigures(len(sides), 1, squeeze=False, height_ratios=ratios)
-        for part, side, height in zip(parts.ravel(), sides, heights, strict=True):
+        for part, side in zip(parts.ravel(), sides, strict=True):
             shown = side.places[: GALLERY[0] * GALLERY[1]]
-            grid = part.subplots(max(height, 1), GALLERY[1], squeeze=False).ravel()
-            for axes in grid:
-                axes.axis("off")
-            for axes, at in zip(grid, shown, strict=False):
-                _mistake(axes, images[at], rows[at], labels[at], side.p[at])
+            _gallery(part.subplots(), images[shown], rows[shown], labels[shown], side.p[shown])
             few = "" if len(shown) == len(side.places) else f", the {len(shown)} surest"
             heading = f"{side.heading}: {len(side.places)} of {len(labels):,} images{few}"
             part.suptitle(heading, x=0.01, ha="left", color=INK, fontsize=10, fontweight="bold")
@@ -216,12 +208,29 @@ def digit(path: Path, image: NDArray[np.uint8], p: Array, label: int | None, tit
     _save(path, (7.5, 3.6), draw)
 
 
-def _mistake(axes: "Axes", image: NDArray[np.uint8], row: int, label: int, p: Array) -> None:
-    """An image, what its probabilities (10,) take it for, how surely, and its row in train.csv."""
-    said = int(p.argmax())
-    _image(axes, image)
-    axes.set_title(f"{said}, not {label}", fontsize=9, color=DEV, loc="center", pad=3)
-    axes.text(13.5, 31, f"{p[said]:.0%} sure · #{row}", ha="center", color=FAINT, fontsize=7)
+def _gallery(axes: "Axes", images: Images, rows: Labels, labels: Labels, p: Array) -> None:
+    """Images (N, 28, 28), each with what its probabilities (10,) take it for, how surely, and its row in train.csv.
+
+    They are one picture in one pair of axes: a pair for each takes matplotlib four times as long.
+    """
+    (down, across), columns = CELL, GALLERY[1]
+    wall = np.zeros((max(_lines(len(images)), 1) * down, columns * across), np.uint8)
+    for number, (image, row, label, of) in enumerate(zip(images, rows, labels, p, strict=True)):
+        height, width = image.shape
+        line, column = divmod(number, columns)
+        top, left = line * down + (down - height) // 2 + 1, column * across + (across - width) // 2
+        wall[top : top + height, left : left + width] = image
+        middle, said = left + (width - 1) / 2, int(of.argmax())
+        axes.text(middle, top - 2, f"{said}, not {label}", ha="center", color=DEV, fontsize=9, fontweight="bold")
+        sure = f"{of[said]:.0%} sure · #{row}"
+        axes.text(middle, top + height + 1, sure, ha="center", va="top", color=FAINT, fontsize=7)
+    axes.axis("off")
+    _image(axes, wall)
+
+
+def _lines(count: int) -> int:
+    """How many lines of a gallery so many images fill."""
+    return -(-count // GALLERY[1])
 
 
 def _image(axes: "Axes", image: NDArray[np.uint8]) -> None:
