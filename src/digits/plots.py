@@ -156,15 +156,15 @@ def disagreements(
 
     They are images (N, 28, 28), with rows in train.csv and labels (N,). Raises DigitsError if it can't be written.
     """
-    heights = [_lines(min(len(side.places), GALLERY[0] * GALLERY[1])) for side in sides]
+    shown = [side.places[: GALLERY[0] * GALLERY[1]] for side in sides]
+    heights = [_lines(len(places)) for places in shown]
 
     def draw(figure: "Figure") -> None:
         ratios = [1.5 * height + 0.5 for height in heights]
         parts: Any = figure.subfigures(len(sides), 1, squeeze=False, height_ratios=ratios)
-        for part, side in zip(parts.ravel(), sides, strict=True):
-            shown = side.places[: GALLERY[0] * GALLERY[1]]
-            _gallery(part.subplots(), images[shown], rows[shown], labels[shown], side.p[shown])
-            few = "" if len(shown) == len(side.places) else f", the {len(shown)} surest"
+        for part, side, places in zip(parts.ravel(), sides, shown, strict=True):
+            _gallery(part.subplots(), images[places], rows[places], labels[places], side.p[places])
+            few = "" if len(places) == len(side.places) else f", the {len(places)} surest"
             heading = f"{side.heading}: {len(side.places)} of {len(labels):,} images{few}"
             part.suptitle(heading, x=0.01, ha="left", color=INK, fontsize=10, fontweight="bold")
         figure.suptitle(title, x=0.01, ha="left", color=FAINT, fontsize=9)
@@ -211,7 +211,7 @@ def digit(path: Path, image: NDArray[np.uint8], p: Array, label: int | None, tit
 def _gallery(axes: "Axes", images: Images, rows: Labels, labels: Labels, p: Array) -> None:
     """Images (N, 28, 28), each with what its probabilities (10,) take it for, how surely, and its row in train.csv.
 
-    They are one picture in one pair of axes: a pair for each takes matplotlib four times as long.
+    They are one picture in one pair of axes: with a pair for each matplotlib takes more than three times as long.
     """
     (down, across), columns = CELL, GALLERY[1]
     wall = np.zeros((max(_lines(len(images)), 1) * down, columns * across), np.uint8)

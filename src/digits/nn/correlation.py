@@ -10,10 +10,10 @@ the kernel's rows are windows of what comes of it: no patches are copied along H
   interpolation of a polynomial (Toom 1963, Cook 1966; in convolutional networks Winograd's, Lavin & Gray 2016, arXiv
   1509.09308): y = Aᵀ ((G w) * (Bᵀ x)). A stride of s makes it s such sums, over each s-th column.
 
-What remains are matrix products, (M, C·rows) by (C·rows, N) of a tile or, without AVX-512, by (C·rows, tiles·N) of all
-tiles of a row. They are made of a block of image rows at a time, whose buffers stay in the caches. The backward pass
-spreads the rows anew: that takes less time than to fetch them from memory, where they would be larger than the images.
-Each linear map of the forward pass has its transpose there.
+What remains are matrix products, (M, C·rows) by (C·rows, N) of a tile or, without AVX-512 and where the results of all
+tiles of a row lie together in memory, by (C·rows, tiles·N) of these. They are made of a block of image rows at a time,
+whose buffers stay in the caches. The backward pass spreads the rows anew: that takes less time than to fetch them from
+memory, where they would be larger than the images. Each linear map of the forward pass has its transpose there.
 """
 
 import functools
