@@ -10,7 +10,7 @@ from jobs import without_plots
 from digits.data import Data, load
 from digits.sample import write_sample
 
-pytest_plugins = ("kaggle_stub", "sessions")
+pytest_plugins = ("kaggle_stub", "calls", "sessions")
 
 ROOT = Path(__file__).parent.parent
 REAL_ZIP = Path(os.environ.get("DIGITS_REAL_ZIP", ROOT.parent / "shared" / "digit-recognizer" / "digit-recognizer.zip"))

@@ -21,7 +21,7 @@ from digits import experiment, recipe, runs, version
 from digits.cli import kernel as kernels
 from digits.data import Data
 from digits.errors import DigitsError
-from digits.kaggle_client import KaggleClient
+from digits.kaggle.client import KaggleClient
 from digits.kernel import fleet as fleets
 from digits.kernel import notebook
 from digits.kernel.fleet import ATTEMPTS, STATE, Fleet, begin

@@ -114,7 +114,7 @@ def test_every_module_that_is_imported_is_there_and_none_of_the_command_line() -
         )
     } - set(sys.stdlib_module_names)
     assert foreign == {"digits", "numpy", "pandas", "matplotlib", "threadpoolctl"}
-    assert not modules & {"digits.cli", "digits.display", "digits.kaggle_client", "digits.kernel", "digits.sample"}
+    assert not modules & {"digits.cli", "digits.display", "digits.kaggle", "digits.kernel", "digits.sample"}
     decisive = {path for pattern in version.DECISIVE for path in version.PACKAGE.glob(pattern)}
     assert {path.relative_to(version.PACKAGE.parent).as_posix() for path in decisive} <= written.keys()
 

@@ -6,16 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from calls import DEATHS, Killed, anew, dying_after
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kaggle_stub import Ending, Fault, KaggleStub, answer, drop, garbage, hang, html, reset, truncate
 from sessions import run_script
-from test_kaggle_client import DEATHS, Killed, anew, dying_after
 from test_submit import call, hurry
 
 from digits import runs
 from digits.errors import DigitsError
-from digits.kaggle_client import KaggleClient, KaggleError, Session
+from digits.kaggle.answers import Session
+from digits.kaggle.client import KaggleClient
+from digits.kaggle.errors import KaggleError
 from digits.kernel import remote
 from digits.kernel.notebook import OWNER, Plan, metadata
 

@@ -18,7 +18,7 @@ from digits import leaderboard, runs
 from digits import recipe as recipes
 from digits.cli import app
 from digits.errors import DigitsError
-from digits.kaggle_client import Submission
+from digits.kaggle.answers import Submission
 from digits.runs import Run
 from digits.split import Split
 

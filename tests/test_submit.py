@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kaggle_stub import KaggleStub, answer, drop, html, reset, stub_in_this_process
 from typer.testing import CliRunner, Result
 
-import digits.kaggle_client
+import digits.kaggle.client
 from digits import data, runs, submit
 from digits.cli import app
 from digits.data import Data, Table
@@ -40,8 +40,8 @@ def kaggle(kaggle_stub: KaggleStub, monkeypatch: pytest.MonkeyPatch) -> KaggleSt
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digits.kaggle_client.KaggleClient.__init__, "__kwdefaults__", {
-        **digits.kaggle_client.KaggleClient.__init__.__kwdefaults__, "sleep": lambda _: None,
+    monkeypatch.setattr(digits.kaggle.client.KaggleClient.__init__, "__kwdefaults__", {
+        **digits.kaggle.client.KaggleClient.__init__.__kwdefaults__, "sleep": lambda _: None,
     })  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def test_a_git_that_never_answers_is_given_up(committed: Path, monkeypatch: pyte
     [
         *((name, True) for name in ("nn/layers.py", "train.py", "predict.py", "augment.py", "split.py", "recipe.py")),
         *((name, True) for name in ("deform.py", "table.py", "nn/new.py")),
-        *((name, False) for name in ("cli/train.py", "plots.py", "display.py", "kaggle_client.py", "recipes/mlp.toml")),
+        *((name, False) for name in ("cli/train.py", "plots.py", "display.py", "kaggle/client.py", "recipes/mlp.toml")),
     ],
 )
 def test_the_digest_is_of_the_code_that_decides_a_result(package: Path, name: str, decides: bool) -> None:

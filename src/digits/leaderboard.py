@@ -9,7 +9,7 @@ from typing import Any
 
 from digits.errors import DigitsError
 from digits.files import make_folder, write_json
-from digits.kaggle_client import Submission
+from digits.kaggle.answers import Submission
 from digits.runs import ID, Broken, Run, dev_score
 from digits.stats import Score
 from digits.submit import Gap, gap, record, table

@@ -13,7 +13,8 @@ from typing import Any
 
 from digits.data import TEST
 from digits.errors import DigitsError
-from digits.kaggle_client import Allowance, KaggleClient, Submission
+from digits.kaggle.answers import Allowance, Submission
+from digits.kaggle.client import KaggleClient
 from digits.runs import Run, dev_score
 from digits.stats import Score
 from digits.submission import check_submission

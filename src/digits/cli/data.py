@@ -66,7 +66,7 @@ def acquire(
 
     def download(folder: Path) -> Path:
         from digits.display import download_bar
-        from digits.kaggle_client import KaggleClient
+        from digits.kaggle.client import KaggleClient
 
         try:
             with KaggleClient(lambda line: say(console, line)) as client, download_bar(console) as progress:

@@ -65,7 +65,7 @@ def submit(
     from digits import runs
     from digits import submit as submitting
     from digits.data import TEST
-    from digits.kaggle_client import KaggleClient
+    from digits.kaggle.client import KaggleClient
 
     console = console_for(as_json)
 
@@ -138,7 +138,7 @@ def leaderboard(
     """
     from digits import leaderboard as boards
     from digits import runs
-    from digits.kaggle_client import KaggleClient
+    from digits.kaggle.client import KaggleClient
 
     if as_json and as_csv:
         raise DigitsError("the list is printed as JSON or as CSV: leave out --json or --csv")

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from digits.kaggle_client import KaggleClient, Session
+    from digits.kaggle.answers import Session
+    from digits.kaggle.client import KaggleClient
     from digits.kernel.fleet import Fleet
     from digits.stop import Stop
 
@@ -220,7 +221,7 @@ def fleet(
 
 
 def _client(console: "Console") -> "KaggleClient":
-    from digits.kaggle_client import KaggleClient
+    from digits.kaggle.client import KaggleClient
 
     return KaggleClient(lambda line: say(console, line))
 

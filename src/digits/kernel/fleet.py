@@ -18,7 +18,8 @@ from digits.data import Data
 from digits.ensemble import EnsembleExperiment
 from digits.errors import DigitsError
 from digits.files import make_folder, mendable, write_json
-from digits.kaggle_client import LOOKS, KaggleClient, KaggleError
+from digits.kaggle.client import LOOKS, KaggleClient
+from digits.kaggle.errors import KaggleError
 from digits.kernel.notebook import Plan
 from digits.kernel.remote import bad_end, checked, fetch, push, run_folder, staging, tail
 from digits.recipe import Recipe

@@ -21,7 +21,7 @@ from digits import recipe as recipes
 from digits import runs
 from digits.errors import DigitsError
 from digits.files import make_folder, write_json, write_text
-from digits.kaggle_client import COMPETITION
+from digits.kaggle import COMPETITION
 from digits.kernel import HOURS, prose
 from digits.recipe import Recipe
 from digits.runs import Run

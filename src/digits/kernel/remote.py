@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from digits import runs
 from digits.errors import DigitsError
 from digits.files import make_folder, mendable
-from digits.kaggle_client import KaggleClient, Pushed, Session
+from digits.kaggle.answers import Pushed, Session
+from digits.kaggle.client import KaggleClient
 from digits.kernel.notebook import METADATA, Plan, write
 from digits.runs import Run
 
