@@ -1,4 +1,4 @@
-"""Convolutions against six plain loops, and the sums that save multiplications against the sums they stand for."""
+"""Convolutions against six plain loops."""
 
 import itertools
 from dataclasses import dataclass
@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digits.nn import Array, Conv2D, Network, correlation
-from digits.nn.correlation import POINTS, ToomCook, add_products, pieces, strided_toom_cook, toom_cook
-from digits.nn.plans import Plans
+from digits.nn import Array, Conv2D, Network, correlation, tiles
+from digits.nn.columns import ToomCook
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,8 @@ def test_a_convolution_is_its_six_loops(
     case: tuple[Conv2D, tuple[int, int, int, int]], small_products: bool, wide: bool, seed: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(correlation, "SMALL_PRODUCTS", small_products)  # whatever the processor at hand
+        for module in (correlation, tiles):
+            patch.setattr(module, "SMALL_PRODUCTS", small_products)  # whatever the processor at hand
         patch.setattr(correlation, "GATHERED_CHANNELS", 1 if wide else 64)
         for bytes_of in ("BLOCK_BYTES", "PREDICTION_BLOCK_BYTES"):
             patch.setattr(correlation, bytes_of, 1 << (10 if wide else 30))  # several blocks, or one
@@ -111,57 +111,9 @@ def test_how_large_the_result_is(padding: str | int, stride: int, size: int, out
     assert Network([Conv2D(4, 3, stride, padding)], (size, size, 1)).output_shape == (out, out, 4)  # type: ignore[arg-type]
 
 
-TILES = [(m, r) for m in range(1, 9) for r in range(1, 8) if m == 1 or r == 1 or m + r - 2 <= len(POINTS)]
-
-
-@pytest.mark.parametrize(("m", "r"), TILES)
-def test_toom_cook_is_the_sum_with_fewer_multiplications(m: int, r: int) -> None:
-    AT, G, BT = toom_cook(m, r)
-    assert len(G) == m + r - 1
-    rng = np.random.default_rng(0)
-    w, x = rng.normal(size=r), rng.normal(size=m + r - 1)
-    np.testing.assert_allclose(AT @ ((G @ w) * (BT @ x)), [w @ x[i : i + r] for i in range(m)], atol=1e-11)
-
-
-@pytest.mark.parametrize("stride", [2, 3])
-@pytest.mark.parametrize(("m", "kernel"), [(2, 3), (4, 5), (3, 2), (3, 4), (2, 1)])
-def test_strides_are_sums_side_by_side(m: int, kernel: int, stride: int) -> None:
-    AT, G, BT = strided_toom_cook(m, kernel, stride)
-    rng = np.random.default_rng(0)
-    w, x = rng.normal(size=kernel), rng.normal(size=stride * (m - 1) + kernel)
-    wanted = [w @ x[stride * i : stride * i + kernel] for i in range(m)]
-    np.testing.assert_allclose(AT @ ((G @ w) * (BT @ x)), wanted, atol=1e-12)
-
-
 def test_what_deottes_network_saves() -> None:
     """Its second layer, 3 x 3 on 26 x 26, needs half of the multiplications, or fewer."""
     network = Network([Conv2D(32), Conv2D(32)], (28, 28, 1))
     columns = network.layers[1]._correlation._columns  # type: ignore[attr-defined]
     assert isinstance(columns, ToomCook)
     assert columns.products * columns.tiles <= 24 * 3 / 2
-
-
-@pytest.mark.parametrize(
-    ("length", "most", "count"),
-    [(64, 325, 1), (64, 50, 2), (128, 100, 2), (48, 1, 1), (1, 1, 1), (37, 10, 1), (96, 40, 3), (1664, 488, 4)],
-)
-def test_what_makes_too_large_a_product_is_cut_into_equal_pieces_that_are_not_short(
-    length: int, most: int, count: int
-) -> None:
-    assert pieces(length, most) == count
-
-
-@pytest.mark.parametrize(
-    "shape", [(2, 3, 1, 96, 64, 32), (1, 2, 3, 288, 128, 96), (1, 2, 1, 24, 1792, 64), (3, 1, 2, 100, 61, 500)]
-)
-@pytest.mark.parametrize("small_products", [False, True])
-def test_products_are_summed_over_rows_and_tiles_however_they_are_cut(
-    shape: tuple[int, int, int, int, int, int], small_products: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(correlation, "SMALL_PRODUCTS", small_products)
-    *leading, depth, length, channels = shape
-    rng = np.random.default_rng(0)
-    left, right = rng.normal(size=(*leading, depth, length)), rng.normal(size=(*leading, length, channels))
-    total = np.ones((leading[0], depth, channels))
-    Plans()(add_products, left, right, total)
-    np.testing.assert_allclose(total, 1 + np.einsum("prtdk,prtkm->pdm", left, right), atol=1e-11)

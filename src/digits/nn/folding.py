@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from digits.nn.correlation import Geometry
+from digits.nn.geometry import Geometry
 from digits.nn.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Layer, Residual
 from digits.nn.network import Network, leaves
 from digits.nn.scratch import Array

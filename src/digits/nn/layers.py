@@ -18,7 +18,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from digits.nn.correlation import ByRows, Correlation, Geometry
+from digits.nn.correlation import ByRows, Correlation
+from digits.nn.geometry import Geometry
 from digits.nn.pixels import Pixels
 from digits.nn.plans import Calls, Plans
 from digits.nn.products import multiply

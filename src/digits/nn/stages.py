@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from digits.nn.correlation import ByRows, add_sums
+from digits.nn.correlation import ByRows
 from digits.nn.layers import BatchNorm, Conv2D, Layer, MaxPool2D, ReLU, Residual, reordered
 from digits.nn.plans import Calls
 from digits.nn.rows import added, channel_sums, rectified, rectified_back, scaled_back
 from digits.nn.scratch import Array, thread_scratch
+from digits.nn.tiles import add_sums
 
 
 @dataclass
