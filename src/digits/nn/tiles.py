@@ -70,10 +70,11 @@ def copied(key: str, rows: Array) -> CallsFor:
 
 def multiply_rows(matrices: Array, rows: Array, out: Array) -> Call:
     """Matrices (products, M, K) times rows (products, rows, K, tiles, N) into out (products, rows, M, tiles, N)."""
-    if not SMALL_PRODUCTS and in_one(rows) and in_one(out):
+    width = rows.shape[4]
+    if SMALL_PRODUCTS:
+        width //= pieces(width, SMALL_PRODUCT // (matrices.shape[1] * matrices.shape[2]))
+    elif in_one(rows) and in_one(out):
         return np.matmul, matrices[:, np.newaxis], merged(rows), merged(out)
-    images = rows.shape[4]
-    width = images // pieces(images, SMALL_PRODUCT // (matrices.shape[1] * matrices.shape[2]))
     return np.matmul, matrices[:, np.newaxis, np.newaxis, np.newaxis], strips(rows, width), strips(out, width)
 
 
