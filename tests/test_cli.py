@@ -631,7 +631,7 @@ def test_recipe_show_says_the_same_in_json(hasty: None) -> None:
     assert [row["number"] for row in shown["layers"]] == ["0", "1", "1.0", "1.1", "2", "3"]
     assert sum(row["parameters"] for row in shown["layers"]) == shown["parameters"] == 454
     assert sum(row["multiply_adds"] for row in shown["layers"]) == shown["multiply_adds"] == 91_024
-    assert shown["time"] == {"epoch_seconds": 3.0, "images": 37_800, "workers": 1}
+    assert shown["time"] == {"training_seconds": 300.0, "epoch_seconds": 3.0, "images": 37_800, "workers": 1}
     assert shown["optimizer"]["momentum"] == 0.5
     assert shown["description"] == "a residual block"
 
@@ -642,6 +642,20 @@ def test_recipe_show_tells_the_time_of_an_ensemble_with_its_members_side_by_side
     assert "ensemble   members=8\n" in text
     assert "about 12 s an epoch of 37,800 images, 20.0 min for 100, as measured here just now on 2 cores" in text
     assert answer("recipe", "show", "many.toml", "--workers", "2")["time"]["epoch_seconds"] == 12.0
+
+
+def test_recipe_show_shows_all_recipes_of_an_ensemble(hasty: None) -> None:
+    Path("two.toml").write_text('extends = "block.toml"\n[ensemble]\nmembers = 3\nothers = ["mlp"]\n')
+    text = done("recipe", "show", "two.toml", "--workers", "2")
+    assert "ensemble   members=3 others=mlp\n" in text
+    first, second = text.split("\nIn turn with it, mlp: ")
+    assert "globalavgpool" in first
+    assert "dense units=1000" in second
+    epochs = 2 * 100 + recipes.load("mlp").train.epochs
+    assert f"time       about {1.5 * epochs / 60:.1f} min for the 3 members, as measured here" in second
+    shown = answer("recipe", "show", "two.toml", "--workers", "2")
+    assert shown["time"] == {"training_seconds": 1.5 * epochs, "workers": 2}
+    assert [other["name"] for other in shown["ensemble"]["others"]] == ["mlp"]
 
 
 def test_recipe_show_refuses_what_is_no_recipe() -> None:

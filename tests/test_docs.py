@@ -103,13 +103,12 @@ def test_every_variable_in_the_pages_is_one_of_the_makefiles() -> None:
 def test_the_readme_names_every_recipe_and_its_parameters() -> None:
     for name in recipe.names():
         one = recipe.load(name)
-        parameters = one.build().count * one.ensemble.members
-        assert re.search(rf"^\| `{name}` .* \| {parameters:,} \|", README, re.MULTILINE)
+        assert re.search(rf"^\| `{name}` .* \| {one.parameters:,} \|", README, re.MULTILINE)
 
 
 def test_the_pages_recipes_and_variants_are_such(tmp_path: Path) -> None:
     (longer_text,) = snippets(README)
-    wide_text, folds_text = snippets(RECIPES)
+    wide_text, mixed_text, folds_text = snippets(RECIPES)
     (variants_text,) = snippets(PAGES[ROOT / "docs" / "sweeps.md"])
     (tmp_path / "longer.toml").write_text(longer_text, encoding="utf-8")
     assert recipe.load(str(tmp_path / "longer.toml")).train.epochs == recipe.load("cnn").train.epochs * 3 / 2
@@ -121,8 +120,10 @@ def test_the_pages_recipes_and_variants_are_such(tmp_path: Path) -> None:
     assert wide.augment == recipe.load("mlp").augment
     (tmp_path / "folds.toml").write_text(folds_text, encoding="utf-8")
     folds = recipe.load(str(tmp_path / "folds.toml"))
-    assert folds.member().train == recipe.load("cnn").train
+    assert folds.member(0).train == recipe.load("cnn").train
     assert (folds.ensemble.members, folds.ensemble.folds) == (6, 3)
+    (tmp_path / "mixed.toml").write_text(mixed_text, encoding="utf-8")
+    assert [kind.name for kind in recipe.load(str(tmp_path / "mixed.toml")).kinds()] == ["mixed", "mlp"]
 
 
 def test_the_page_of_recipes_names_every_key_and_default() -> None:

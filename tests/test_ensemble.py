@@ -130,6 +130,40 @@ def test_with_folds_each_image_is_judged_by_those_that_did_not_see_it(sample_dat
     assert run.record["data"] == {**run.record["data"], "train_images": 600, "dev_images": 600}
 
 
+@pytest.fixture(scope="module")
+def mixed(sample_data: Data, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """An ensemble of five over two folds, by two recipes in turn, the second of which predicts with three views."""
+    table = quick_recipe(epochs=1).resolved()
+    other = {**table, "name": "other", "predict": {"views": 3, "rotate": 20.0}, "optimizer": {"name": "sgd"}}
+    recipe = from_table({**table, "ensemble": {"members": 5, "folds": 2, "others": [other]}}, "mixed")
+    with pytest.MonkeyPatch.context() as patch:
+        without_plots(patch)
+        return whole(tmp_path_factory.mktemp("mixed"), sample_data, recipe, workers=2, seed=1)
+
+
+def test_recipes_take_turns_and_each_sees_all_folds(mixed: Run, sample_data: Data, tmp_path: Path) -> None:
+    members = runs.members(mixed)
+    names = [member.record["recipe"]["name"] for member in members]
+    assert names == ["quick", "other", "quick", "other", "quick"]
+    assert [member.record["split"]["fold"] for member in members] == [0, 0, 1, 1, 0]
+    assert [member.record["seed"] for member in members] == [5, 6, 7, 8, 9]
+    assert mixed.record["parameters"] == sum(member.record["parameters"] for member in members)
+    other = from_table(members[3].record["recipe"], "other")
+    alone = complete(begin(tmp_path, sample_data, other, Split(0.0, 2, 1), 8), sample_data)
+    assert files(members[3]) == files(alone)
+
+
+def test_each_kind_predicts_as_its_own_recipe_says(mixed: Run, sample_data: Data, tmp_path: Path) -> None:
+    mean = np.mean([probabilities(member) for member in runs.members(mixed)], axis=0)
+    np.testing.assert_allclose(probabilities(mixed), mean, rtol=1e-6)
+    shutil.copytree(mixed.folder.parent, tmp_path / "copy")
+    again = runs.read(tmp_path / "copy" / mixed.id)
+    before = files(again)
+    again.path("test.npz").unlink()
+    experiment.predict_again(again, sample_data, again.folder.parent, workers=2)
+    assert files(again) == before
+
+
 def test_on_all_images_there_is_no_dev_score_whatever_the_folds(sample_data: Data, tmp_path: Path) -> None:
     run = whole(tmp_path, sample_data, ensemble(2, folds=2), split=Split(0.0))
     assert runs.dev_score(run) is None

@@ -202,6 +202,24 @@ def test_a_recipe_of_ones_own_comes_with_those_that_it_extends(tmp_path: Path) -
         build(Plan(str(tmp_path / "in/deep.toml")), RUNS)
 
 
+def test_an_ensemble_of_several_recipes_comes_with_all_of_them(tmp_path: Path) -> None:
+    (tmp_path / "wide.toml").write_text('extends = "mlp"\n[optimizer]\nname = "sgd"\n')
+    mixed = tmp_path / "mixed.toml"
+    mixed.write_text('extends = "cnn"\n[ensemble]\nmembers = 3\nothers = ["mlp", "wide.toml"]\n')
+    text = build(Plan(str(mixed)), RUNS)
+    names = [name.removeprefix("digits/recipes/") for name in files(text) if name.endswith(".toml")]
+    assert names == ["cnn.toml", "mlp.toml", "wide.toml", "mixed.toml"]
+    title, equations = (cells(text)[name].source for name in ("title", "equations"))
+    assert "3 networks, in turn of 151,550 parameters, 11.5 million multiply-adds an image and of 1,796,010" in title
+    assert "Convolutions" in equations
+    assert equations.index("AdamW") < equations.index("Stochastic gradient descent")
+    mixed.write_text('extends = "cnn"\n[ensemble]\nmembers = 2\nothers = ["in/wide.toml"]\n')
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/wide.toml").write_text('extends = "mlp"\n')
+    with pytest.raises(DigitsError, match=r"names in/wide.toml, which is in another folder: put it beside"):
+        build(Plan(str(mixed)), RUNS)
+
+
 def test_the_metadata_ask_for_no_gpu_no_internet_and_privacy(tmp_path: Path) -> None:
     write(Plan("cnn"), tmp_path, RUNS, "tester")
     found = json.loads((tmp_path / METADATA).read_text())
@@ -251,6 +269,9 @@ def test_a_recipe_with_a_teacher_is_refused(tmp_path: Path) -> None:
         DigitsError, match="learns from the run 20261101-101010-folds-s0, which a kernel has not at hand"
     ):
         build(Plan(str(tmp_path / "pupil.toml")), RUNS)
+    (tmp_path / "mixed.toml").write_text('extends = "cnn"\n[ensemble]\nmembers = 2\nothers = ["pupil.toml"]\n')
+    with pytest.raises(DigitsError, match="learns from the run 20261101-101010-folds-s0"):
+        build(Plan(str(tmp_path / "mixed.toml")), RUNS)
 
 
 def test_a_title_that_is_too_long_is_refused() -> None:

@@ -92,6 +92,10 @@ def test_a_trainings_time_is_its_epochs_and_its_members_share_the_cores(monkeypa
     many = from_table({**small(epochs=5).resolved(), "ensemble": {"members": 7}}, "many")
     assert outline.training_seconds(many, 2, 100, look=5.0) == 15 * 7 / 2
     assert asked == [(2, 100, outline.GLANCE_SECONDS), (1, 100, 5.0)]
+    others = {"members": 5, "others": [small(epochs=100).resolved()]}
+    mixed = from_table({**small(epochs=5).resolved(), "ensemble": others}, "mixed")
+    assert outline.training_seconds(mixed, 2, 100) == 3 * (3 * 5 + 2 * 100) / 2
+    assert outline.tables(mixed)["ensemble"] == ["members=5", f"others={small().name}"]
 
 
 def test_a_recipe_that_would_diverge_is_timed_all_the_same() -> None:

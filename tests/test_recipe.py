@@ -485,8 +485,41 @@ def test_a_recipe_that_extends_itself_in_a_circle_is_refused(files: dict[str, st
     Path("folder").mkdir()
     for name, base in files.items():
         write(f'extends = "{base}"\n', name)
-    assert "extends itself" in refusal("my.toml")
-    assert "extends itself" in refusal(f".{os.sep}my.toml")
+    assert "refers to itself" in refusal("my.toml")
+    assert "refers to itself" in refusal(f".{os.sep}my.toml")
+
+
+def test_others_are_packaged_recipes_and_files_beside_the_one_that_names_them() -> None:
+    write('extends = "mlp"\n[train]\nepochs = 3\n', "folder/short.toml")
+    write('extends = "cnn"\n[ensemble]\nmembers = 7\nothers = ["mlp", "short.toml"]\n', "folder/mixed.toml")
+    mixed = recipes.load(write('extends = "folder/mixed.toml"\n[train]\nepochs = 5\n'))
+    assert [kind.name for kind in mixed.kinds()] == ["my", "mlp", "short"]
+    assert [kind.train.epochs for kind in mixed.kinds()] == [5, recipes.load("mlp").train.epochs, 3]
+    assert mixed.kinds()[1] == recipes.load("mlp")
+    assert [mixed.member(number).name for number in range(7)] == ["my", "mlp", "short", "my", "mlp", "short", "my"]
+    cnn, mlp = (recipes.load(name).build().count for name in ("cnn", "mlp"))
+    assert mixed.parameters == 3 * cnn + 4 * mlp
+    assert from_table(json.loads(json.dumps(mixed.resolved())), "run.json") == mixed
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "said"),
+    [
+        ('others = ["mlpp"]\nmembers = 2', "there is no recipe 'mlpp', did you mean 'mlp'?"),
+        ('others = ["none.toml"]\nmembers = 2', "there is no recipe file none.toml"),
+        ('others = ["my.toml"]\nmembers = 2', "my.toml refers to itself"),
+        ('others = ["best"]\nmembers = 2', "[ensemble]: others must be of single networks, and best is an ensemble"),
+        ('others = "mlp"\nmembers = 2', "[ensemble] others must be a list of recipes, such as"),
+        ("others = [3]\nmembers = 2", "[ensemble] others must be a text, not 3"),
+        ('others = ["mlp"]', "[ensemble]: members must be at least 2, one of each recipe, not 1"),
+        (
+            'others = ["mlp"]\nmembers = 5\nfolds = 3',
+            "folds must be 0 for none, or from 2 to the number of members, 5, by that of the recipes, 2, not 3",
+        ),
+    ],
+)
+def test_others_that_cannot_be_are_refused(ensemble: str, said: str) -> None:
+    assert said in refusal(write(f"{SMALLEST}[ensemble]\n{ensemble}\n"))
 
 
 def test_a_file_named_like_a_packaged_recipe_may_extend_it() -> None:

@@ -46,15 +46,29 @@ def _resolved(run: Run) -> dict[str, Any]:
         return table
 
 
-def _recipe_changes(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Change]:
+def _recipe_changes(a: dict[str, Any], b: dict[str, Any], where: str = "recipe") -> Iterator[Change]:
     layers_a, layers_b = a.get("network"), b.get("network")
-    for change in _table_changes("recipe", a, b):
-        if not change.key.startswith("recipe.network"):
+    others_a, others_b = _others(a), _others(b)
+    for change in _table_changes(where, a, b):
+        if not change.key.startswith((f"{where}.network", f"{where}.ensemble.others")):
             yield change
     if isinstance(layers_a, list) and isinstance(layers_b, list):
-        yield from _network_changes("recipe.network", layers_a, layers_b)
+        yield from _network_changes(f"{where}.network", layers_a, layers_b)
     elif layers_a != layers_b:
-        yield Change("recipe.network", _text(layers_a), _text(layers_b))
+        yield Change(f"{where}.network", _text(layers_a), _text(layers_b))
+    for name in dict.fromkeys([*others_a, *others_b]):
+        if name in others_a and name in others_b:
+            yield from _recipe_changes(others_a[name], others_b[name], f"{where}.ensemble.others.{name}")
+        else:
+            here, there = ("there" if name in others else None for others in (others_a, others_b))
+            yield Change(f"{where}.ensemble.others.{name}", here, there)
+
+
+def _others(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The other recipes of an ensemble's by their names."""
+    ensemble = recipe.get("ensemble")
+    others = ensemble.get("others", []) if isinstance(ensemble, dict) else []
+    return {str(other.get("name")): other for other in others if isinstance(other, dict)}
 
 
 def _network_changes(where: str, a: list[Any], b: list[Any]) -> Iterator[Change]:

@@ -80,8 +80,9 @@ class EnsembleExperiment:
             stack.enter_context(taken(self.run))
             count, seed = self.recipe.ensemble.members, self.run.record["seed"]
             for number in range(count):
-                own = (self.recipe.member(), self.data, self.split.turn(number), seed * count + number, self._workers)
-                self.members.append(runs.member(self.run, number, beginning(*own, runs.ledger(self.run))))
+                kind, split = self.recipe.member(number), self.split.turn(number // self.recipe.ensemble.kinds)
+                own = beginning(kind, self.data, split, seed * count + number, self._workers, runs.ledger(self.run))
+                self.members.append(runs.member(self.run, number, own))
             self._stack = stack.pop_all()
         return self
 

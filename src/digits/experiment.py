@@ -59,7 +59,7 @@ def beginning(recipe: Recipe, data: Data, split: Split, seed: int, workers: int,
         "code": code_version(),
         "machine": describe(),
         "workers": workers,
-        "parameters": recipe.build().count * recipe.ensemble.members,
+        "parameters": recipe.parameters,
     }
 
 
@@ -285,8 +285,11 @@ def predict_with(run: Run, images: Images, workers: Workers) -> Array:
         count = run.record["cut_short"]["members"]
     if len(parts) < count:
         raise DigitsError(f"{run.id} has {len(parts)} of its {count} members here: train it anew")
-    networks = [load_weights(part) for part in parts]
-    return blend([predict(network, images, workers, recipe.predict) for network in networks], recipe.ensemble.average)
+    kinds = [recipe] if parts == [run] else [recipe.member(int(part.id)) for part in parts]
+    answers = [
+        predict(load_weights(part), images, workers, kind.predict) for part, kind in zip(parts, kinds, strict=True)
+    ]
+    return blend(answers, recipe.ensemble.average)
 
 
 def keep_submission(run: Run, data: Data, submissions: Path, workers: int) -> None:

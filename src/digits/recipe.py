@@ -69,22 +69,35 @@ class Train:
 class Ensemble:
     """Several trainings of the recipe, with a seed each, whose predictions are averaged; one is no ensemble.
 
-    Member i of the run with seed s has the seed s · members + i. With `folds` it holds out fold i mod folds, and an
-    image is judged by those that did not see it (out of fold); with none all hold out the same images. `average` is of
-    "probabilities", of "logits" (the geometric mean of the probabilities), or of "votes", one a member.
+    Member i of the run with seed s has the seed s · members + i. Where there are `others`, members are trained by the
+    recipe and these in turn. With `folds` each time round holds out the next fold, and an image is judged by those that
+    did not see it (out of fold); with none all hold out the same images. `average` is of "probabilities", of "logits"
+    (the geometric mean of the probabilities), or of "votes", one a member.
     """
 
     members: int = 1
     folds: int = 0
     average: Averaged = "probabilities"
+    others: "tuple[Recipe, ...]" = ()
 
     def __post_init__(self) -> None:
         if self.members < 1:
             raise ValueError(f"members must be at least 1, not {self.members}")
-        if self.folds and not 2 <= self.folds <= self.members:
+        if self.folds and not 2 <= self.folds <= self.members // self.kinds:
+            by = f" by that of the recipes, {self.kinds}," if self.others else ""
             raise ValueError(
-                f"folds must be 0 for none, or from 2 to the number of members, {self.members}, not {self.folds}"
+                f"folds must be 0 for none, or from 2 to the number of members, {self.members},{by} not {self.folds}"
             )
+        if self.members < self.kinds:
+            raise ValueError(f"members must be at least {self.kinds}, one of each recipe, not {self.members}")
+        for other in self.others:
+            if other.ensemble.members > 1:
+                raise ValueError(f"others must be of single networks, and {other.name} is an ensemble")
+
+    @property
+    def kinds(self) -> int:
+        """How many recipes there are."""
+        return 1 + len(self.others)
 
 
 @dataclass(frozen=True)
@@ -126,9 +139,20 @@ class Recipe:
     predict: Views = field(default_factory=Views)
     ensemble: Ensemble = field(default_factory=Ensemble)
 
-    def member(self) -> "Recipe":
-        """What each member of the ensemble is trained by."""
-        return replace(self, ensemble=Ensemble())
+    def kinds(self) -> "list[Recipe]":
+        """What the ensemble's members are trained by, in turn: this recipe and its others, as single networks."""
+        return [replace(kind, ensemble=Ensemble()) for kind in (self, *self.ensemble.others)]
+
+    def member(self, number: int) -> "Recipe":
+        """What member `number` of the ensemble is trained by."""
+        kinds = self.kinds()
+        return kinds[number % len(kinds)]
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters, of all members together."""
+        counts = [kind.build().count for kind in self.kinds()]
+        return sum(counts[number % len(counts)] for number in range(self.ensemble.members))
 
     def build(self, dtype: Any = np.float32) -> Network:
         """The recipe's network, its parameters not drawn yet. Raises DigitsError if the layers don't fit together."""
@@ -158,7 +182,10 @@ class Recipe:
             "teacher": asdict(self.teacher),
             "augment": asdict(self.augment),
             "predict": asdict(self.predict),
-            "ensemble": asdict(self.ensemble),
+            "ensemble": {
+                **{f.name: getattr(self.ensemble, f.name) for f in fields(Ensemble)},
+                "others": [other.resolved() for other in self.ensemble.others],
+            },
         }
 
 
@@ -198,7 +225,7 @@ def from_table(table: dict[str, Any], where: str) -> Recipe:
         teacher=_dataclass(Teacher, _table(table, "teacher", where), f"{where}, [teacher]"),
         augment=_dataclass(Augmentation, _table(table, "augment", where), f"{where}, [augment]"),
         predict=_dataclass(Views, _table(table, "predict", where), f"{where}, [predict]"),
-        ensemble=_dataclass(Ensemble, _table(table, "ensemble", where), f"{where}, [ensemble]"),
+        ensemble=_ensemble(_table(table, "ensemble", where), f"{where}, [ensemble]"),
     )
     if recipe.train.batch_size == "all" and recipe.mining.share < 1:
         raise DigitsError(
@@ -213,7 +240,7 @@ def _read(which: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     is_file = which.endswith(".toml") or os.sep in which
     place = os.path.realpath(which) if is_file else which  # another way to write a path makes no other file of it
     if place in seen:
-        raise DigitsError(f"{which} extends itself: {' -> '.join((*seen, place))}")
+        raise DigitsError(f"{which} refers to itself: {' -> '.join((*seen, place))}")
     if is_file:
         path = Path(which)
         text = _text(path)
@@ -231,13 +258,21 @@ def _read(which: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         raise DigitsError(f"{which} is not valid TOML: {error}") from error
     if "name" in table:
         raise DigitsError(f"{which}: a recipe is named by its file, so leave out the key 'name'")
+    others = table["ensemble"].get("others") if isinstance(table.get("ensemble"), dict) else None
+    if isinstance(others, list):
+        table["ensemble"]["others"] = [
+            _read(_beside(path, _value(other, str, f"{which}, [ensemble] others")), (*seen, place)) for other in others
+        ]
     base = table.pop("extends", None)
     if base is not None:
         base = _value(base, str, f"{which}, extends")
-        if is_file and base.endswith(".toml"):
-            base = str(path.parent / base)
-        table = _over(_read(base, (*seen, place)), table)
+        table = _over(_read(_beside(path, base), (*seen, place)), table)
     return {**table, "name": path.stem}
+
+
+def _beside(path: Path, which: str) -> str:
+    """A recipe that one in the file `path` names: a packaged one, or a file by its way from there."""
+    return str(path.parent / which) if which.endswith(".toml") else which
 
 
 def _over(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
@@ -259,6 +294,18 @@ def _text(path: Path) -> str:
         raise DigitsError(f"there is no recipe file {path}; the packaged recipes are {', '.join(names())}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DigitsError(f"the recipe {path} can't be read: {error}") from error
+
+
+def _ensemble(table: dict[str, Any], where: str) -> Ensemble:
+    """The ensemble in a table, whose others are tables of recipes."""
+    others = table.pop("others", [])
+    if not (isinstance(others, list) and all(isinstance(other, dict) for other in others)):
+        raise DigitsError(f'{where} others must be a list of recipes, such as ["cnn", "own.toml"], not {others!r}')
+    ensemble = _dataclass(Ensemble, table, where)
+    try:
+        return replace(ensemble, others=tuple(from_table(other, f"{where} {other.get('name')}") for other in others))
+    except ValueError as error:
+        raise DigitsError(f"{where}: {error}") from error
 
 
 def _layers(lines: list[Any], where: str) -> list[dict[str, Any]]:

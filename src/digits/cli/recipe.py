@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -14,6 +14,11 @@ from digits.cli.options import (
     WorkerCount,
 )
 from digits.cli.train import worker_count
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from digits.recipe import Recipe
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List the recipes, or look into one.")
 
@@ -56,23 +61,47 @@ def show_recipe(recipe: RecipeArgument = DEFAULT_RECIPE, workers: WorkerCount = 
 
     console = console_for(as_json)
     chosen = recipes.load(recipe)
-    network = chosen.build()
-    rows = list(outline.rows(network.layers))
     workers, epochs = worker_count(workers), chosen.train.epochs
     with console.status("timing some steps"):
         whole = outline.training_seconds(chosen, workers, outline.EPOCH_IMAGES, outline.TIMED_SECONDS)
     seconds, images = whole / epochs, chosen.mining.count(outline.EPOCH_IMAGES)
     if as_json:
+        network = chosen.build()
+        epoch = {} if chosen.ensemble.others else {"epoch_seconds": seconds, "images": images}
         answer = {
             **chosen.resolved(),
-            "layers": [asdict(row) for row in rows],
+            "layers": [asdict(row) for row in outline.rows(network.layers)],
             "parameters": network.count,
             "multiply_adds": network.multiply_adds,
-            "time": {"epoch_seconds": seconds, "images": images, "workers": workers},
+            "time": {"training_seconds": whole, **epoch, "workers": workers},
         }
         print(json.dumps(answer))
         return
     say(console, f"{chosen.name}: {chosen.description or 'no description'}\n")
+    show_layers(console, chosen)
+    say(console, "")
+    for name, words in outline.tables(chosen).items():
+        say(console, f"{name:<10} {' '.join(words) or 'all as by default'}")
+    for other in chosen.ensemble.others:
+        say(console, f"\nIn turn with it, {other.name}: {other.description or 'no description'}\n")
+        show_layers(console, other)
+        say(console, "")
+        for name, words in outline.tables(other).items():
+            if words:
+                say(console, f"{name:<10} {' '.join(words)}")
+    cores = f"{workers} core{'s' if workers > 1 else ''}"
+    time = f"{seconds_text(seconds)} an epoch of {images:,} images, {seconds_text(whole)} for {epochs}"
+    if chosen.ensemble.others:
+        time = f"{seconds_text(whole)} for the {chosen.ensemble.members} members"
+        say(console, "")
+    say(console, f"{'time':<10} about {time}, as measured here just now on {cores}")
+
+
+def show_layers(console: "Console", recipe: "Recipe") -> None:
+    """A table of a recipe's layers."""
+    from digits import outline
+
+    network = recipe.build()
     heads = ("", "layer", "output", "parameters", "multiply-adds")
     cells = [
         (
@@ -82,15 +111,7 @@ def show_recipe(recipe: RecipeArgument = DEFAULT_RECIPE, workers: WorkerCount = 
             f"{row.parameters:,}" if row.parameters else "",
             f"{row.multiply_adds:,}" if row.multiply_adds else "",
         )
-        for row in rows
+        for row in outline.rows(network.layers)
     ]
     total = ("", "all", "", f"{network.count:,}", f"{network.multiply_adds:,}")
     table(console, heads, [*cells, total], numbers=heads[3:])
-    say(console, "")
-    for name, words in outline.tables(chosen).items():
-        say(console, f"{name:<10} {' '.join(words) or 'all as by default'}")
-    cores = f"{workers} core{'s' if workers > 1 else ''}"
-    epoch = f"{seconds_text(seconds)} an epoch of {images:,} images"
-    say(
-        console, f"{'time':<10} about {epoch}, {seconds_text(whole)} for {epochs}, as measured here just now on {cores}"
-    )

@@ -145,15 +145,16 @@ def build(plan: Plan, submissions: Path) -> str:
 def story(plan: Plan, submissions: Path) -> Iterator[Cell]:
     """The cells, in the order in which one reads them."""
     chosen = ensemble_of(recipes.load(plan.recipe), plan.members)
-    if chosen.teacher.run:
-        raise DigitsError(
-            f"{plan.recipe} learns from the run {chosen.teacher.run}, which a kernel has not at hand: train it here, "
-            f"with `digits train {plan.recipe}`"
-        )
+    for kind in chosen.kinds():
+        if kind.teacher.run:
+            raise DigitsError(
+                f"{plan.recipe} learns from the run {kind.teacher.run}, which a kernel has not at hand: train it here, "
+                f"with `digits train {plan.recipe}`"
+            )
     settings = _settings(plan)
     work = list(prose.work_of_script(settings) if plan.script else prose.work_of_notebook(chosen, settings, plan.full))
     files = dict(sources([code for _, _, code in work]))
-    toml = dict(recipe_files(plan.recipe))
+    toml = dict(recipe_files(plan.recipe))  # once each, though several may extend one
     yield Cell("title", "markdown", prose.title(chosen, results(chosen, submissions)))
     yield Cell("equations", "markdown", prose.equations(chosen))
     yield Cell("code", "markdown", prose.CODE)
@@ -309,7 +310,7 @@ def id_of(file: str) -> str:
 
 
 def recipe_files(which: str) -> Iterator[tuple[str, str]]:
-    """The recipe's TOML and those that it extends, as file names in the kernel and texts, the last extended first.
+    """The recipe's TOML and those that it names, as file names in the kernel and texts, each after those that it names.
 
     Raises DigitsError where one is outside the folder of the recipe, as there is no such place in a kernel.
     """
@@ -320,13 +321,15 @@ def recipe_files(which: str) -> Iterator[tuple[str, str]]:
         path = PACKAGE / "recipes" / f"{which}.toml"
         name = path.relative_to(PACKAGE.parent).as_posix()
     content = path.read_text(encoding="utf-8-sig")
-    base = tomllib.loads(content).get("extends")
-    if base and base.endswith(".toml"):
-        if Path(base).name != base:
-            raise DigitsError(f"{which} extends {base}, which is in another folder: put it beside {which}")
-        yield from recipe_files(str(path.parent / base))
-    elif base:
-        yield from recipe_files(base)
+    table = tomllib.loads(content)
+    base = [table["extends"]] if "extends" in table else []
+    for named in (*base, *table.get("ensemble", {}).get("others", [])):
+        if not named.endswith(".toml"):
+            yield from recipe_files(named)
+        elif Path(named).name == named:
+            yield from recipe_files(str(path.parent / named))
+        else:
+            raise DigitsError(f"{which} names {named}, which is in another folder: put it beside {which}")
     yield name, content
 
 

@@ -126,10 +126,15 @@ The recipe is **`{recipe.name}`**{what}. {_size(recipe)}
 
 
 def _size(recipe: Recipe) -> str:
-    network = recipe.build()
-    words = f"{network.count:,} parameters, {network.multiply_adds / 1e6:.1f} million multiply-adds an image"
+    networks = [kind.build() for kind in recipe.kinds()]
+    words = [
+        f"{network.count:,} parameters, {network.multiply_adds / 1e6:.1f} million multiply-adds an image"
+        for network in networks
+    ]
     members = recipe.ensemble.members
-    return f"{members} networks, each of {words}." if members > 1 else f"{words[0].upper()}{words[1:]}."
+    if len(words) > 1:
+        return f"{members} networks, in turn of {' and of '.join(words)}."
+    return f"{members} networks, each of {words[0]}." if members > 1 else f"{words[0]}."
 
 
 def _scores(results: Sequence[Result]) -> str:
@@ -162,7 +167,9 @@ def _duration(seconds: float) -> str:
 
 def equations(recipe: Recipe) -> str:
     """The equations of what the recipe uses, and of nothing else."""
-    parts = [LAYERS[name] for name in LAYERS if name in _names(recipe.network)]
+    kinds = recipe.kinds()
+    used = set().union(*(_names(kind.network) for kind in kinds))
+    parts = [LAYERS[name] for name in LAYERS if name in used]
     smoothing = recipe.loss.label_smoothing
     target = rf", \qquad t = {1 - smoothing:g}\,\mathrm{{onehot}} + {smoothing / 10:g}" if smoothing else ""
     parts.append(
@@ -172,10 +179,10 @@ def equations(recipe: Recipe) -> str:
             rf" \frac{{\partial L}}{{\partial z}} = p - t{target}",
         )
     )
-    name, update = OPTIMIZERS[recipe.optimizer.name]
-    parts.append((f"{name}, at a learning rate of {recipe.optimizer.lr:g} at most:", update))
-    if recipe.average.name != "none":
-        parts.append(AVERAGES[recipe.average.name])
+    for optimizer in dict.fromkeys(kind.optimizer for kind in kinds):
+        name, update = OPTIMIZERS[optimizer.name]
+        parts.append((f"{name}, at a learning rate of {optimizer.lr:g} at most:", update))
+    parts += [AVERAGES[average] for average in dict.fromkeys(kind.average.name for kind in kinds) if average != "none"]
     members = recipe.ensemble.members
     if members > 1:
         folds = " and held out different parts of the images" if recipe.ensemble.folds else ""
