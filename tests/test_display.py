@@ -4,6 +4,7 @@ import io
 import re
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +20,7 @@ from digits.ensemble import End, EnsembleExperiment, Word
 from digits.halving import Loser
 from digits.machine import single_threaded_blas
 from digits.nn import Workers
-from digits.recipe import Recipe
+from digits.recipe import Ensemble, Recipe
 from digits.split import Split
 from digits.stats import Score
 from digits.stop import Stop
@@ -87,13 +88,19 @@ def test_a_training_with_nothing_left_shows_nothing(sample_data: Data, workers: 
 
 
 class Three:
-    """As much of an ensemble as is shown: it has three members."""
+    """As much of an ensemble as is shown: it has three members, of one recipe or of two."""
 
     members = (None, None, None)
+    label = EnsembleExperiment.label
+
+    def __init__(self, others: int) -> None:
+        one = replace(quick_recipe(), name="quick")
+        self.recipe = replace(one, ensemble=Ensemble(3, others=(replace(one, name="other"),) * others))
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_an_ensemble_is_shown_a_line_a_finished_member(terminal: bool) -> None:
+@pytest.mark.parametrize("names", [("", "", ""), (" (quick)", " (other)", " (quick)")])
+def test_an_ensemble_is_shown_a_line_a_finished_member(names: tuple[str, ...], terminal: bool) -> None:
     words = [
         End(0, Score(59, 60), 12.34),
         Word(2, 1, 4, 0.5),
@@ -103,13 +110,13 @@ def test_an_ensemble_is_shown_a_line_a_finished_member(terminal: bool) -> None:
         End(2, None, 21.0),
     ]
     shown = console(terminal)
-    show_ensemble(shown, cast("EnsembleExperiment", Three()), words)
+    show_ensemble(shown, cast("EnsembleExperiment", Three(others=int(any(names)))), words)
     plain = re.sub(r"\x1b\[[0-9?]*[A-Za-z]", "", text(shown))
     lines = [line for line in re.split(r"[\r\n]+", plain) if re.search(r"member \d/3 .*\d s", line)]
     assert [line.split("  ")[: 2 + ("dev" in line)] for line in lines] == [
-        ["member 1/3", "dev 98.33% ± 1.65", "12.3 s"],
-        ["member 2/3", "dev 100.00% ± 0.00", "20.0 s"],
-        ["member 3/3", "21.0 s"],
+        [f"member 1/3{names[0]}", "dev 98.33% ± 1.65", "12.3 s"],
+        [f"member 2/3{names[1]}", "dev 100.00% ± 0.00", "20.0 s"],
+        [f"member 3/3{names[2]}", "21.0 s"],
     ]
     if not terminal:
         assert len(text(shown).splitlines()) == 3  # and there is no bar

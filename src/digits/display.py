@@ -69,7 +69,7 @@ def show_ensemble(console: Console, ensemble: EnsembleExperiment, words: Iterabl
                 done[number] = 1.0
                 if number in tasks:
                     bar.remove_task(tasks.pop(number))
-                parts = [f"member {number + 1}/{count}", *([f"dev {word.score}"] if word.score else [])]
+                parts = [ensemble.label(number), *([f"dev {word.score}"] if word.score else [])]
                 left = ""
                 if at_first is not None and not console.is_terminal and sum(done) < count:
                     pace = (time.monotonic() - began) / (sum(done) - at_first)
@@ -80,7 +80,7 @@ def show_ensemble(console: Console, ensemble: EnsembleExperiment, words: Iterabl
                 at_first = sum(done) if at_first is None else at_first
                 done[number] = word.step / word.steps
                 if number not in tasks:
-                    tasks[number] = bar.add_task(f"member {number + 1}/{count}", total=word.steps, loss="")
+                    tasks[number] = bar.add_task(ensemble.label(number), total=word.steps, loss="")
                 bar.update(tasks[number], completed=word.step, loss=f"loss {word.loss:.4f}")
             bar.update(whole, completed=sum(done))
 

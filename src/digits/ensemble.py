@@ -89,6 +89,11 @@ class EnsembleExperiment:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
+    def label(self, number: int) -> str:
+        """What to call a member: its number, and its recipe where there are several."""
+        kind = f" ({self.recipe.member(number).name})" if self.recipe.ensemble.others else ""
+        return f"member {number + 1}/{self.recipe.ensemble.members}{kind}"
+
     @property
     def complete(self) -> bool:
         """All members that are wanted are finished."""

@@ -160,7 +160,7 @@ class Sitting:
             if isinstance(word, End):
                 done[word.number] = 1.0
                 score = f"  dev {word.score}" if word.score else ""
-                line = f"member {word.number + 1} of {self.recipe.ensemble.members}{score}  {word.seconds:.0f} s"
+                line = f"{work.label(word.number)}{score}  {word.seconds:.0f} s"
             else:
                 done[word.number] = word.step / word.steps
                 line = None
