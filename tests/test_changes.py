@@ -60,7 +60,7 @@ def test_layers_within_a_block_are_compared_too(tmp_path: Path) -> None:
     assert change.b.startswith("residual [conv channels=16 kernel=3")
 
 
-def test_the_other_recipes_of_an_ensemble_are_compared_by_their_names(tmp_path: Path) -> None:
+def test_the_other_recipes_of_an_ensemble_are_compared_in_their_order(tmp_path: Path) -> None:
     table = made_by(tmp_path).record["recipe"]
     one, two = {**table, "name": "one"}, {**table, "name": "two"}
     longer = {**one, "train": {**table["train"], "epochs": 77}, "network": [*one["network"][:-1], {"layer": "relu"}]}
@@ -70,10 +70,12 @@ def test_the_other_recipes_of_an_ensemble_are_compared_by_their_names(tmp_path: 
     b.update(recipe={**table, "ensemble": {"members": 3, "others": [longer, two]}})
     before = table["train"]["epochs"]
     assert found(a, b) == [
-        ("recipe.ensemble.others.one.train.epochs", str(before), "77"),
-        (f"recipe.ensemble.others.one.network.{len(one['network']) - 1}", None, "relu"),
-        ("recipe.ensemble.others.two", None, "there"),
+        ("recipe.ensemble.others", "one", "one, two"),
+        ("recipe.ensemble.others.0 (one).train.epochs", str(before), "77"),
+        (f"recipe.ensemble.others.0 (one).network.{len(one['network']) - 1}", None, "relu"),
     ]
+    b.update(recipe={**table, "ensemble": {"members": 3, "others": [one, one]}})
+    assert found(a, b) == [("recipe.ensemble.others", "one", "one, one")]
 
 
 def test_seed_split_data_code_and_versions_are_compared(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from digits import data, runs
+from digits import recipe as recipes
 from digits.cli import app
 from digits.data import Data
 from digits.errors import DigitsError
@@ -61,6 +62,15 @@ def test_a_run_is_shown_with_all_that_it_depends_on(ledger: Path) -> None:
     run.path("dev.npz").unlink()
     answer = json.loads(done("run", "show", "--json"))
     assert (answer["id"], answer["missing"]) == (run.id, ["dev.npz"])
+
+
+def test_all_networks_of_an_ensemble_of_several_recipes_are_shown(ledger: Path) -> None:
+    table = recipes.load("mlp").resolved()
+    finished_run(ledger, "two", recipe={**table, "ensemble": {"members": 2, "others": [{**table, "name": "one"}]}})
+    layers = "flatten dense1000 relu dense1000 relu dense10"
+    shown = done("run", "show")
+    assert f"\nnetwork        {layers}\nin turn with   one: {layers}\n" in shown
+    assert "\nensemble       members=2 others=one\n" in shown
 
 
 def test_the_changes_between_two_runs_are_shown(ledger: Path) -> None:

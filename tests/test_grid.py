@@ -1,5 +1,6 @@
 """What a sweep tries: settings as they are typed, all combinations of them or some at random, and their recipes."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from digits import grid, recipe
 from digits.errors import DigitsError
 from digits.grid import Range
+from digits.recipe import Ensemble, from_table
 
 BASE = """
 network = [
@@ -218,6 +220,14 @@ def test_what_is_no_key_or_value_of_a_recipe_is_refused_by_name(settings: dict[s
         grid.configured(MLP, settings)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_ensemble_of_several_recipes_is_swept_as_its_refusal_says() -> None:
+    mixed = from_table({**MLP.resolved(), "ensemble": {"members": 4, "folds": 2, "others": [MLP.resolved()]}}, "mixed")
+    with pytest.raises(DigitsError) as caught:
+        grid.configured(mixed, {})
+    settings = re.findall(r"--set '?([\w.]+)=([^ '`]+)", str(caught.value))
+    assert grid.configured(mixed, {key: json.loads(value) for key, value in settings}).ensemble == Ensemble()
 
 
 def test_settings_that_come_to_the_same_are_one_configuration() -> None:

@@ -8,29 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calls import (
-    DEATHS,
-    PASSING,
-    SCRIPTS,
-    Killed,
-    anew,
-    dying_after,
-    message_of,
-    sign_in,
-    write,
-)
+from calls import DEATHS, PASSING, SCRIPTS, Killed, anew, dying_after, message_of, sign_in, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kaggle_stub import (
-    Fault,
-    KaggleStub,
-    answer,
-    drop,
-    hang,
-    make_archive,
-    slow,
-    truncate,
-)
+from kaggle_stub import Fault, KaggleStub, answer, drop, hang, make_archive, slow, truncate
 
 from digits.errors import DigitsError
 from digits.kaggle.archive import check_archive

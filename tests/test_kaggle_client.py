@@ -25,20 +25,7 @@ from calls import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kaggle_stub import (
-    ALLOWANCE,
-    PHONE,
-    RULES,
-    USERNAME,
-    Fault,
-    KaggleStub,
-    answer,
-    drop,
-    garbage,
-    hang,
-    html,
-    slow,
-)
+from kaggle_stub import ALLOWANCE, PHONE, RULES, USERNAME, Fault, KaggleStub, answer, drop, garbage, hang, html, slow
 
 from digits.errors import DigitsError
 from digits.kaggle.client import LOOKS

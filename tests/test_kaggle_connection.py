@@ -6,20 +6,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from calls import (
-    MESSAGE,
-    RETRIES,
-    Clock,
-    message_of,
-    sign_in,
-    write,
-)
+from calls import MESSAGE, RETRIES, Clock, message_of, sign_in, write
 from kaggle_stub import (
     ALLOWANCE,
     KEY,
@@ -147,28 +140,29 @@ SOURCES = [
 ]
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_every_source_of_credentials_signs_in(
-    source: Callable[[pytest.MonkeyPatch, Path], str],
-    kaggle_stub: KaggleStub,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
+@dataclass(frozen=True)
+class Credentials:
+    """Those that are found, by the name of their source, and what is sent of them."""
+
+    source: str
+    sent: str
+
+
+@pytest.fixture(params=SOURCES, ids=lambda source: source.__name__)
+def credentials(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Credentials:
+    """Credentials of each source, and no others."""
     no_token(monkeypatch)
-    sent = source(monkeypatch, tmp_path)
+    return Credentials(request.param.__name__, request.param(monkeypatch, tmp_path))
+
+
+def test_every_source_of_credentials_signs_in(credentials: Credentials, kaggle_stub: KaggleStub) -> None:
     sign_in().submissions()
-    assert kaggle_stub.log[-1].headers["authorization"].startswith(sent)
+    assert kaggle_stub.log[-1].headers["authorization"].startswith(credentials.sent)
 
 
-@pytest.mark.parametrize("source", SOURCES)
 def test_credentials_that_kaggle_does_not_accept_are_named_by_their_place(
-    source: Callable[[pytest.MonkeyPatch, Path], str],
-    kaggle_stub: KaggleStub,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    credentials: Credentials, kaggle_stub: KaggleStub
 ) -> None:
-    no_token(monkeypatch)
-    source(monkeypatch, tmp_path)
     kaggle_stub.tokens.clear()
     kaggle_stub.keys.clear()
     message = message_of(lambda: sign_in().submissions(), *kaggle_stub.secrets)
@@ -180,9 +174,9 @@ def test_credentials_that_kaggle_does_not_accept_are_named_by_their_place(
         "key_in_environment": "the key in KAGGLE_USERNAME and KAGGLE_KEY",
         "oauth_fresh": "the sign-in of `kaggle auth login`",
         "oauth_to_renew": "the sign-in of `kaggle auth login`",
-    }.get(source.__name__, "kaggle.json")
+    }.get(credentials.source, "kaggle.json")
     assert place in message
-    assert ("kaggle auth login" if "oauth" in source.__name__ else "https://www.kaggle.com/settings/api") in message
+    assert ("kaggle auth login" if "oauth" in credentials.source else "https://www.kaggle.com/settings/api") in message
 
 
 def test_without_credentials_the_steps_to_get_some_are_told(
@@ -232,20 +226,13 @@ def test_a_sign_in_that_has_ended_is_told(kaggle_stub: KaggleStub, monkeypatch: 
     assert "`kaggle auth login`" in message
 
 
-@pytest.mark.parametrize("source", [key_in_home, oauth_fresh])
-def test_secrets_that_kaggle_repeats_are_not_repeated(
-    source: Callable[[pytest.MonkeyPatch, Path], str],
-    kaggle_stub: KaggleStub,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    no_token(monkeypatch)
-    source(monkeypatch, tmp_path)
+@pytest.mark.parametrize("credentials", [key_in_home, oauth_fresh], indirect=True)
+def test_secrets_that_kaggle_repeats_are_not_repeated(credentials: Credentials, kaggle_stub: KaggleStub) -> None:
     kaggle_stub.reasons["ListSubmissions"] = (400, f"{KEY}, {OAUTH_TOKEN} or http://x/y?X-Signature=1 is odd")
     with pytest.raises(DigitsError) as caught:
         sign_in().submissions()
     told = str(caught.value)
-    assert (KEY if source is key_in_home else OAUTH_TOKEN) not in told
+    assert (KEY if credentials.source == "key_in_home" else OAUTH_TOKEN) not in told
     assert "X-Signature" not in told
     assert "is odd" in told
 

@@ -213,6 +213,7 @@ def test_an_ensemble_of_several_recipes_comes_with_all_of_them(tmp_path: Path) -
     assert "3 networks, in turn of 151,550 parameters, 11.5 million multiply-adds an image and of 1,796,010" in title
     assert "Convolutions" in equations
     assert equations.index("AdamW") < equations.index("Stochastic gradient descent")
+    assert r"t = 0.95\,\mathrm{onehot} + 0.005 \text{ or } \mathrm{onehot}" in equations
     mixed.write_text('extends = "cnn"\n[ensemble]\nmembers = 2\nothers = ["in/wide.toml"]\n')
     (tmp_path / "in").mkdir()
     (tmp_path / "in/wide.toml").write_text('extends = "mlp"\n')

@@ -514,7 +514,7 @@ def test_others_are_packaged_recipes_and_files_beside_the_one_that_names_them() 
         ('others = ["mlp"]', "[ensemble]: members must be at least 2, one of each recipe, not 1"),
         (
             'others = ["mlp"]\nmembers = 5\nfolds = 3',
-            "folds must be 0 for none, or from 2 to the number of members, 5, by that of the recipes, 2, not 3",
+            "[ensemble]: folds must be 0 for none, or from 2 to the number of members of each recipe, 2, not 3",
         ),
     ],
 )

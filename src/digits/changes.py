@@ -56,19 +56,19 @@ def _recipe_changes(a: dict[str, Any], b: dict[str, Any], where: str = "recipe")
         yield from _network_changes(f"{where}.network", layers_a, layers_b)
     elif layers_a != layers_b:
         yield Change(f"{where}.network", _text(layers_a), _text(layers_b))
-    for name in dict.fromkeys([*others_a, *others_b]):
-        if name in others_a and name in others_b:
-            yield from _recipe_changes(others_a[name], others_b[name], f"{where}.ensemble.others.{name}")
-        else:
-            here, there = ("there" if name in others else None for others in (others_a, others_b))
-            yield Change(f"{where}.ensemble.others.{name}", here, there)
+    names_a, names_b = ([str(other.get("name")) for other in others] for others in (others_a, others_b))
+    if names_a != names_b:
+        yield Change(f"{where}.ensemble.others", _text(", ".join(names_a)), _text(", ".join(names_b)))
+    for at, (name, mine, theirs) in enumerate(zip(names_a, others_a, others_b, strict=False)):
+        if name == names_b[at]:
+            yield from _recipe_changes(mine, theirs, f"{where}.ensemble.others.{at} ({name})")
 
 
-def _others(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The other recipes of an ensemble's by their names."""
+def _others(recipe: dict[str, Any]) -> list[dict[str, Any]]:
+    """The recipes by which members are trained in turn with this one."""
     ensemble = recipe.get("ensemble")
     others = ensemble.get("others", []) if isinstance(ensemble, dict) else []
-    return {str(other.get("name")): other for other in others if isinstance(other, dict)}
+    return [other for other in others if isinstance(other, dict)]
 
 
 def _network_changes(where: str, a: list[Any], b: list[Any]) -> Iterator[Change]:

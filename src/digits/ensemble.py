@@ -80,7 +80,7 @@ class EnsembleExperiment:
             stack.enter_context(taken(self.run))
             count, seed = self.recipe.ensemble.members, self.run.record["seed"]
             for number in range(count):
-                kind, split = self.recipe.member(number), self.split.turn(number // self.recipe.ensemble.kinds)
+                kind, split = self.recipe.member(number), self.split.turn(number // len(self.recipe.ensemble.of_each))
                 own = beginning(kind, self.data, split, seed * count + number, self._workers, runs.ledger(self.run))
                 self.members.append(runs.member(self.run, number, own))
             self._stack = stack.pop_all()
@@ -90,7 +90,7 @@ class EnsembleExperiment:
         self._stack.close()
 
     def label(self, number: int) -> str:
-        """What to call a member: its number, and its recipe where there are several."""
+        """What to call member `number`, from 0: its number from 1, and its recipe where there are several."""
         kind = f" ({self.recipe.member(number).name})" if self.recipe.ensemble.others else ""
         return f"member {number + 1}/{self.recipe.ensemble.members}{kind}"
 

@@ -199,9 +199,10 @@ def configured(base: Recipe, settings: Mapping[str, Any]) -> Recipe:
     table["name"] = _name(base.name, settings)
     recipe = from_table(table, where)
     if recipe.ensemble.members > 1:
+        alone = "--set ensemble.members=1 --set ensemble.folds=0"
+        alone += " --set 'ensemble.others=[]'" if recipe.ensemble.others else ""
         raise DigitsError(
-            f"{where} is an ensemble of {recipe.ensemble.members}, and a sweep is of single networks: "
-            "add `--set ensemble.members=1 --set ensemble.folds=0`"
+            f"{where} is an ensemble of {recipe.ensemble.members}, and a sweep is of single networks: add `{alone}`"
         )
     return recipe
 

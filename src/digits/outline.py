@@ -68,8 +68,8 @@ def tables(recipe: Recipe) -> dict[str, list[str]]:
         config: Any = getattr(recipe, one.name)
         if is_dataclass(config):
             name = [config.name] if hasattr(config, "name") else []
-            others = {key: value for key, value in settings(config).items() if key not in ("name", "others")}
-            found[one.name] = [*name, *settings_text(others)]
+            values = {key: value for key, value in settings(config).items() if key not in ("name", "others")}
+            found[one.name] = [*name, *settings_text(values)]
     if recipe.ensemble.others:
         found["ensemble"].append(f"others={','.join(other.name for other in recipe.ensemble.others)}")
     return found
@@ -80,11 +80,12 @@ def training_seconds(recipe: Recipe, workers: int, images: int, look: float = GL
 
     The members of an ensemble train side by side, on one core each.
     """
-    members = recipe.ensemble.members
-    if members == 1:
+    if recipe.ensemble.members == 1:
         return recipe.train.epochs * epoch_seconds(recipe, workers, images, look)
-    each = [kind.train.epochs * epoch_seconds(kind, 1, images, look) for kind in recipe.kinds()]
-    return sum(each[number % len(each)] for number in range(members)) / workers
+    return sum(
+        count * kind.train.epochs * epoch_seconds(kind, 1, images, look) / workers
+        for kind, count in zip(recipe.kinds(), recipe.ensemble.of_each, strict=True)
+    )
 
 
 def epoch_seconds(recipe: Recipe, workers: int, images: int = EPOCH_IMAGES, look: float = TIMED_SECONDS) -> float:

@@ -83,21 +83,22 @@ class Ensemble:
     def __post_init__(self) -> None:
         if self.members < 1:
             raise ValueError(f"members must be at least 1, not {self.members}")
-        if self.folds and not 2 <= self.folds <= self.members // self.kinds:
-            by = f" by that of the recipes, {self.kinds}," if self.others else ""
+        if self.members < len(self.of_each):
+            raise ValueError(f"members must be at least {len(self.of_each)}, one of each recipe, not {self.members}")
+        if self.folds and not 2 <= self.folds <= min(self.of_each):
+            of = "members of each recipe" if self.others else "members"
             raise ValueError(
-                f"folds must be 0 for none, or from 2 to the number of members, {self.members},{by} not {self.folds}"
+                f"folds must be 0 for none, or from 2 to the number of {of}, {min(self.of_each)}, not {self.folds}"
             )
-        if self.members < self.kinds:
-            raise ValueError(f"members must be at least {self.kinds}, one of each recipe, not {self.members}")
         for other in self.others:
             if other.ensemble.members > 1:
                 raise ValueError(f"others must be of single networks, and {other.name} is an ensemble")
 
     @property
-    def kinds(self) -> int:
-        """How many recipes there are."""
-        return 1 + len(self.others)
+    def of_each(self) -> list[int]:
+        """How many members are trained by the recipe, and how many by each of the others."""
+        recipes = 1 + len(self.others)
+        return [len(range(first, self.members, recipes)) for first in range(recipes)]
 
 
 @dataclass(frozen=True)
@@ -144,15 +145,14 @@ class Recipe:
         return [replace(kind, ensemble=Ensemble()) for kind in (self, *self.ensemble.others)]
 
     def member(self, number: int) -> "Recipe":
-        """What member `number` of the ensemble is trained by."""
+        """What member `number` of the ensemble, from 0, is trained by."""
         kinds = self.kinds()
         return kinds[number % len(kinds)]
 
     @property
     def parameters(self) -> int:
         """The number of parameters, of all members together."""
-        counts = [kind.build().count for kind in self.kinds()]
-        return sum(counts[number % len(counts)] for number in range(self.ensemble.members))
+        return sum(count * kind.build().count for kind, count in zip(self.kinds(), self.ensemble.of_each, strict=True))
 
     def build(self, dtype: Any = np.float32) -> Network:
         """The recipe's network, its parameters not drawn yet. Raises DigitsError if the layers don't fit together."""

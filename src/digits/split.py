@@ -55,7 +55,7 @@ class Split:
         return self.folds is not None and self.fold is None
 
     def turn(self, number: int) -> "Split":
-        """What member `number` of an ensemble holds out."""
+        """What is held out the time `number`, from 0, that the members of an ensemble go round."""
         return replace(self, fold=number % self.folds) if self.folds and self.in_turn else self
 
     def indices(self, labels: NDArray[np.integer[Any]]) -> tuple[Indices, Indices]:

@@ -184,6 +184,8 @@ def describe_recipe(recipe: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     except DigitsError:  # a blend's, or one that was edited
         return
     yield "network", " ".join(layer_text(layer) for layer in known.network)
+    for other in known.ensemble.others:
+        yield "in turn with", f"{other.name}: {' '.join(layer_text(layer) for layer in other.network)}"
     for name, words in outline.tables(known).items():
         if words:
             yield name, " ".join(words)

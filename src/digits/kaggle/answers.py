@@ -116,6 +116,7 @@ def score_of(text: str | None) -> float | None:
 
 
 def submission_of(row: Any) -> Submission:
+    """A submission as Kaggle lists it."""
     return Submission(
         ref=row.ref,
         date=utc(row.date),
@@ -140,6 +141,7 @@ def newest_named(message: str, newest_first: Iterable[Submission]) -> Submission
 
 
 def pushed(ref: str, version: int, url: str = "") -> Pushed:
+    """A version of a kernel "owner/slug", whose page is known where Kaggle does not say."""
     return Pushed(ref, version, url or f"{KERNELS}/{ref}")
 
 

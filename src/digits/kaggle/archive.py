@@ -81,6 +81,7 @@ def length_of(headers: Any) -> int | None:
 
 
 def size_of(path: Path) -> int:
+    """The bytes of a file, 0 where there is none."""
     return path.stat().st_size if path.exists() else 0
 
 

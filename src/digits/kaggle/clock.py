@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 
 def now() -> datetime:
+    """The time, UTC."""
     return datetime.now(UTC)
 
 

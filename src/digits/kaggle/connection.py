@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 
 
 class Connection:
-    """Calls to Kaggle's competition service through the package: limited in time, repeated, explained."""
+    """Calls to Kaggle's services through the package: limited in time, repeated, explained."""
 
     def __init__(self, say: Say, timeout: tuple[float, float], retries: int, sleep: Callable[[float], object]) -> None:
         self._say = say
@@ -54,6 +54,7 @@ class Connection:
         self._client = self.again(self._sign_in)
 
     def close(self) -> None:
+        """Close the package's connections."""
         self._client.http_client().__exit__(None, None, None)
 
     @property

@@ -105,6 +105,7 @@ def reason_of(response: Any) -> str:
 
 
 def refused(status: int, reason: str) -> KaggleError:
+    """Kaggle's answer is an HTTP status that says no, for a reason in its words, which may be empty."""
     if status == 403 and "rules" in reason.lower():
         return rules_not_accepted()
     if status == 403 and re.search(r"phone|verif", reason, re.IGNORECASE):
@@ -128,6 +129,7 @@ def refused(status: int, reason: str) -> KaggleError:
 
 
 def overloaded(status: int, pause: float | None) -> KaggleError:
+    """Kaggle can't answer now, but may after a pause, in seconds if it says so."""
     what = "Kaggle answered 429 (too many requests)" if status == 429 else f"Kaggle answered {status}"
     remedy = f"run this again in {span(pause) if pause else 'some minutes'}"
     return KaggleError(what, remedy, passing=True, pause=pause, status=status)
@@ -141,6 +143,7 @@ def storage_refused(response: Any) -> KaggleError:
 
 
 def rules_not_accepted() -> KaggleError:
+    """The user has not joined the competition."""
     return KaggleError(
         "You have not accepted the competition's rules yet",
         f"join it at {RULES}, then run this again",
@@ -149,6 +152,7 @@ def rules_not_accepted() -> KaggleError:
 
 
 def used_up(until: datetime) -> KaggleError:
+    """No submission is left before that time, which is UTC."""
     return KaggleError(
         "Today's submissions are used up",
         f"submit again after 00:00 UTC, in {span((until - now()).total_seconds())}",
@@ -157,6 +161,7 @@ def used_up(until: datetime) -> KaggleError:
 
 
 def web_page() -> KaggleError:
+    """Somebody else answered, such as a hotel's network."""
     return KaggleError(
         "Something else than Kaggle's answer came, such as a web page",
         f"see that {PAGE} opens in a browser and the network asks for no login, then run this again",
@@ -165,10 +170,12 @@ def web_page() -> KaggleError:
 
 
 def cut_off() -> KaggleError:
+    """The connection ended before the answer did."""
     return KaggleError("The connection to Kaggle was cut off", "run this again", passing=True)
 
 
 def unreadable(error: OSError) -> KaggleError:
+    """A file of credentials can't be read or written."""
     return KaggleError(
         f"The Kaggle credentials can't be read ({error.strerror or error.errno})",
         "see that the files in ~/.kaggle, and the one that KAGGLE_API_TOKEN may name, can be read, and that "
@@ -177,6 +184,7 @@ def unreadable(error: OSError) -> KaggleError:
 
 
 def no_credentials(config: str, signed_in_before: bool) -> KaggleError:
+    """There is nothing to sign in with; `config` is where kaggle.json would be, or is and can't be used."""
     if signed_in_before:
         return KaggleError(
             "The sign-in of `kaggle auth login` has ended",

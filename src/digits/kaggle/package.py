@@ -59,6 +59,7 @@ def _set_environment(values: dict[str, str | None]) -> None:
 
 
 def version_of_kaggle() -> str:
+    """The package's version. Raises PackageNotFoundError where it is not installed."""
     return importlib.metadata.version("kaggle")
 
 
@@ -81,6 +82,7 @@ def config_folder() -> Path:
 
 
 def oauth_file() -> Path:
+    """Where `kaggle auth login` keeps its sign-in."""
     from kagglesdk import KaggleCredentials
 
     return Path(KaggleCredentials.DEFAULT_CREDENTIALS_FILE).expanduser()

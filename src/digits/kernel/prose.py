@@ -170,8 +170,9 @@ def equations(recipe: Recipe) -> str:
     kinds = recipe.kinds()
     used = set().union(*(_names(kind.network) for kind in kinds))
     parts = [LAYERS[name] for name in LAYERS if name in used]
-    smoothing = recipe.loss.label_smoothing
-    target = rf", \qquad t = {1 - smoothing:g}\,\mathrm{{onehot}} + {smoothing / 10:g}" if smoothing else ""
+    smoothings = dict.fromkeys(kind.loss.label_smoothing for kind in kinds)
+    targets = [rf"{1 - by:g}\,\mathrm{{onehot}} + {by / 10:g}" if by else r"\mathrm{onehot}" for by in smoothings]
+    target = r", \qquad t = " + r" \text{ or } ".join(targets) if any(smoothings) else ""
     parts.append(
         (
             "**Softmax and cross-entropy**: logits become probabilities, and that of the label is to be large.",
@@ -179,9 +180,9 @@ def equations(recipe: Recipe) -> str:
             rf" \frac{{\partial L}}{{\partial z}} = p - t{target}",
         )
     )
-    for optimizer in dict.fromkeys(kind.optimizer for kind in kinds):
-        name, update = OPTIMIZERS[optimizer.name]
-        parts.append((f"{name}, at a learning rate of {optimizer.lr:g} at most:", update))
+    for optimizer, lr in dict.fromkeys((kind.optimizer.name, kind.optimizer.lr) for kind in kinds):
+        name, update = OPTIMIZERS[optimizer]
+        parts.append((f"{name}, at a learning rate of {lr:g} at most:", update))
     parts += [AVERAGES[average] for average in dict.fromkeys(kind.average.name for kind in kinds) if average != "none"]
     members = recipe.ensemble.members
     if members > 1:

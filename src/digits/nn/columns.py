@@ -252,7 +252,7 @@ class ToomCook(Columns):
 
 
 def quickest(geometry: Geometry) -> Columns:
-    """The way with the fewest multiplications."""
+    """The way with the fewest multiplications; the plain one for few channels, which are not worth the spreading."""
     g = geometry
     ways = [ToomCook(g, m) for m in range(2, 8) if m + g.taps - 2 <= len(POINTS) and g.channels >= PLAIN_CHANNELS]
     ways = [way for way in ways if way.products * way.tiles < g.kernel * g.out_width]

@@ -1,7 +1,7 @@
 """Sums over a kernel with fewer multiplications than they have terms, as matrices: y = Aᵀ ((G w) * (Bᵀ x)).
 
-Toom 1963 and Cook 1966 multiply polynomials by way of their values at some points. Transposed it is what a convolution
-needs, in whose networks it is called Winograd's (Lavin & Gray 2016, arXiv 1509.09308).
+Toom 1963 and Cook 1966 multiply polynomials by way of their values at some points. Transposed, that is a convolution;
+in convolutional networks it is known as Winograd's (Lavin & Gray 2016, arXiv 1509.09308).
 """
 
 import functools
