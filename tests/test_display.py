@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
@@ -90,7 +91,6 @@ def test_a_training_with_nothing_left_shows_nothing(sample_data: Data, workers: 
 class Three:
     """As much of an ensemble as is shown: it has three members, of one recipe or of two."""
 
-    members = (None, None, None)
     label = EnsembleExperiment.label
 
     def __init__(self, others: int) -> None:
@@ -110,7 +110,7 @@ def test_an_ensemble_is_shown_a_line_a_finished_member(names: tuple[str, ...], t
         End(2, None, 21.0),
     ]
     shown = console(terminal)
-    show_ensemble(shown, cast("EnsembleExperiment", Three(others=int(any(names)))), words)
+    show_ensemble(shown, cast("EnsembleExperiment", Three(others=int(any(names)))), (30.0, 20.0, 21.0), words)
     plain = re.sub(r"\x1b\[[0-9?]*[A-Za-z]", "", text(shown))
     lines = [line for line in re.split(r"[\r\n]+", plain) if re.search(r"member \d/3 .*\d s", line)]
     assert [line.split("  ")[: 2 + ("dev" in line)] for line in lines] == [
@@ -122,6 +122,16 @@ def test_an_ensemble_is_shown_a_line_a_finished_member(names: tuple[str, ...], t
         assert len(text(shown).splitlines()) == 3  # and there is no bar
         assert [bool(re.search(r" \d+:\d\d left$", line)) for line in lines] == [False, True, False]
         assert "\x1b" not in text(shown)
+
+
+def test_the_time_left_of_an_ensemble_is_that_of_members_that_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(monotonic=iter([0.0, 20.0, 120.0]).__next__)
+    monkeypatch.setattr("digits.display.time", clock)
+    words = [Word(1, 1, 2, 0.5), End(1, None, 20.0), Word(0, 1, 2, 0.5), End(2, None, 20.0), End(0, None, 200.0)]
+    shown = console(terminal=False)
+    show_ensemble(shown, cast("EnsembleExperiment", Three(others=0)), (100.0, 10.0, 10.0), words)
+    # twice as long as expected: 110 seconds are left then; later 50, at 120 seconds for 70
+    assert re.findall(r"\d:\d\d left", text(shown)) == ["3:40 left", "1:26 left"]
 
 
 def test_a_download_is_shown_in_a_terminal_only() -> None:

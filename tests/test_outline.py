@@ -95,6 +95,7 @@ def test_a_trainings_time_is_its_epochs_and_its_members_share_the_cores(monkeypa
     others = {"members": 5, "others": [small(epochs=100).resolved()]}
     mixed = from_table({**small(epochs=5).resolved(), "ensemble": others}, "mixed")
     assert outline.training_seconds(mixed, 2, 100) == 3 * (3 * 5 + 2 * 100) / 2
+    assert outline.member_seconds(mixed, 2, 100) == [7.5, 150, 7.5, 150, 7.5]
     assert outline.tables(mixed)["ensemble"] == ["members=5", f"others={small().name}"]
 
 

@@ -1,7 +1,7 @@
 """What `cli` shows of a training while it lasts: a progress bar in a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -50,35 +50,40 @@ def show_training(console: Console, training: Training, steps: Iterable[Step], d
                     bar.update(task, dev=f"{step.record.dev_accuracy:.2%}")
 
 
-def show_ensemble(console: Console, ensemble: EnsembleExperiment, words: Iterable[Word | End]) -> None:
-    """Go through what an ensemble's members say: a bar for each that is at work, one for all, a line for each end."""
+def show_ensemble(
+    console: Console, ensemble: EnsembleExperiment, seconds: Sequence[float], words: Iterable[Word | End]
+) -> None:
+    """Go through what an ensemble's members say: a bar for each that is at work, one for all, a line for each end.
+
+    `seconds` are what each member is expected to take: of several recipes some take longer than others.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         TextColumn("{task.fields[loss]}"),
         TimeRemainingColumn(),
     )
-    count, began = len(ensemble.members), time.monotonic()
-    done, at_first = [0.0] * count, None
+    total, began = sum(seconds), time.monotonic()
+    done, at_first = [0.0] * len(seconds), None
     tasks: dict[int, TaskID] = {}
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        whole = bar.add_task(f"{count} members", total=count, loss="")
+        whole = bar.add_task(f"{len(seconds)} members", total=total, loss="")
         for word in words:
             number = word.number
             if isinstance(word, End):
-                done[number] = 1.0
+                done[number] = seconds[number]
                 if number in tasks:
                     bar.remove_task(tasks.pop(number))
                 parts = [ensemble.label(number), *([f"dev {word.score}"] if word.score else [])]
                 left = ""
-                if at_first is not None and not console.is_terminal and sum(done) < count:
+                if at_first is not None and not console.is_terminal and sum(done) < total:
                     pace = (time.monotonic() - began) / (sum(done) - at_first)
-                    left = f"  {_duration(pace * (count - sum(done)))} left"
+                    left = f"  {_duration(pace * (total - sum(done)))} left"
                 line = "  ".join([*parts, f"{word.seconds:.1f} s"]) + left
                 console.print(line, highlight=False, soft_wrap=True)
             else:
                 at_first = sum(done) if at_first is None else at_first
-                done[number] = word.step / word.steps
+                done[number] = seconds[number] * word.step / word.steps
                 if number not in tasks:
                     tasks[number] = bar.add_task(ensemble.label(number), total=word.steps, loss="")
                 bar.update(tasks[number], completed=word.step, loss=f"loss {word.loss:.4f}")

@@ -76,16 +76,19 @@ def tables(recipe: Recipe) -> dict[str, list[str]]:
 
 
 def training_seconds(recipe: Recipe, workers: int, images: int, look: float = GLANCE_SECONDS) -> float:
-    """The seconds that training by the recipe on so many images takes here, told from `look` seconds of real steps.
+    """The seconds that training by the recipe on so many images takes here, told from `look` seconds of real steps."""
+    return sum(member_seconds(recipe, workers, images, look))
 
-    The members of an ensemble train side by side, on one core each.
+
+def member_seconds(recipe: Recipe, workers: int, images: int, look: float = GLANCE_SECONDS) -> list[float]:
+    """What each of the recipe's members adds to the seconds that `training_seconds` says.
+
+    The members of an ensemble train side by side, on one core each; a single network is its own only member.
     """
     if recipe.ensemble.members == 1:
-        return recipe.train.epochs * epoch_seconds(recipe, workers, images, look)
-    return sum(
-        count * kind.train.epochs * epoch_seconds(kind, 1, images, look) / workers
-        for kind, count in zip(recipe.kinds(), recipe.ensemble.of_each, strict=True)
-    )
+        return [recipe.train.epochs * epoch_seconds(recipe, workers, images, look)]
+    kinds = [kind.train.epochs * epoch_seconds(kind, 1, images, look) / workers for kind in recipe.kinds()]
+    return [kinds[number % len(kinds)] for number in range(recipe.ensemble.members)]
 
 
 def epoch_seconds(recipe: Recipe, workers: int, images: int = EPOCH_IMAGES, look: float = TIMED_SECONDS) -> float:

@@ -214,10 +214,10 @@ def carry_out(run: "Run", data: "Data", folder: Path, submissions: Path, workers
     several = run.record["recipe"].get("ensemble", {}).get("members", 1) > 1
     kind = EnsembleExperiment if several else Experiment
     with stop.listening(), kind(run, data, submissions, workers) as experiment:
-        announce(experiment, workers, console)
+        seconds = announce(experiment, workers, console)
         try:
             if isinstance(experiment, EnsembleExperiment):
-                show_ensemble(console, experiment, experiment.train(stop))
+                show_ensemble(console, experiment, seconds, experiment.train(stop))
             else:
                 show_training(console, experiment.training, experiment.train(stop), len(experiment.dev_rows))
             if experiment.complete:
@@ -236,24 +236,25 @@ def carry_out(run: "Run", data: "Data", folder: Path, submissions: Path, workers
     raise typer.Exit(128 + (stop.signal or 0))
 
 
-def announce(experiment: "Experiment | EnsembleExperiment", workers: int, console: "Console") -> None:
-    """Say what is to be trained, and how long that will take."""
+def announce(experiment: "Experiment | EnsembleExperiment", workers: int, console: "Console") -> list[float]:
+    """Say what is to be trained, and how long that will take. Returns the seconds for each member, done or not."""
     from digits import outline
     from digits.ensemble import EnsembleExperiment
 
     run, recipe, split = experiment.run, experiment.recipe, experiment.split
     say(console, f"{run.id}: {recipe.description or recipe.name}, {run.record['parameters']:,} parameters")
-    images, held_out, left = len(experiment.train_rows), len(experiment.dev_rows), 1.0
+    images, held_out = len(experiment.train_rows), len(experiment.dev_rows)
     whom = ""
     if isinstance(experiment, EnsembleExperiment):
-        whom = f"{len(experiment.members)} members "
-        left = sum(member.record["status"] != "finished" for member in experiment.members) / len(experiment.members)
-        if left < 1:
-            say(console, f"going on with the {round(left * len(experiment.members))} members that are not finished")
-    elif experiment.training.step:
+        left = [float(member.record["status"] != "finished") for member in experiment.members]
+        whom = f"{len(left)} members "
+        if not all(left):
+            say(console, f"going on with the {round(sum(left))} members that are not finished")
+    else:
         step, steps = experiment.training.step, experiment.training.steps
-        left = 1 - step / steps
-        say(console, f"going on from step {step} of {steps}")
+        left = [1 - step / steps]
+        if step:
+            say(console, f"going on from step {step} of {steps}")
     if split.full:
         say(console, f"training {whom}on all {images:,} images: there is no dev score")
     elif split.in_turn and split.folds:
@@ -261,8 +262,10 @@ def announce(experiment: "Experiment | EnsembleExperiment", workers: int, consol
         images -= images // split.folds
     else:
         say(console, f"training {whom}on {images:,} images, {held_out:,} held out: {split}")
-    seconds = outline.training_seconds(recipe, workers, images) * left
-    say(console, f"expected training time: about {seconds_text(seconds)}, from a look at some steps")
+    seconds = outline.member_seconds(recipe, workers, images)
+    expected = sum(share * each for share, each in zip(left, seconds, strict=True))
+    say(console, f"expected training time: about {seconds_text(expected)}, from a look at some steps")
+    return seconds
 
 
 def no_score(run: "Run") -> str:
