@@ -566,11 +566,15 @@ def test_show_names_a_picture_that_cannot_be_written(worked: Path) -> None:
 
 def test_recipe_list_has_every_packaged_recipe_and_its_size() -> None:
     heads, *lines = done("recipe", "list").splitlines()
-    assert heads.split() == ["recipe", "parameters", "multiply-adds", "epochs", "description"]
+    assert heads.split() == ["recipe", "members", "parameters", "multiply-adds", "epochs", "description"]
     assert [line.split()[0] for line in lines] == recipes.names()
     for row, line in zip(answer("recipe", "list"), lines, strict=True):
         recipe = recipes.load(row["name"])
-        assert (row["parameters"], row["description"]) == (recipe.build().count, recipe.description)
+        members = [recipe.member(number).build() for number in range(row["members"])]
+        assert row["parameters"] == sum(network.count for network in members)
+        assert row["multiply_adds"] == sum(network.multiply_adds for network in members)
+        assert (row["epochs"][0], row["description"]) == (recipe.train.epochs, recipe.description)
+        assert f" {', '.join(map(str, row['epochs']))}  {row['description']}" in line
         assert f" {row['parameters']:,} " in line
         assert line.endswith(recipe.description)
 

@@ -152,7 +152,16 @@ class Recipe:
     @property
     def parameters(self) -> int:
         """The number of parameters, of all members together."""
-        return sum(count * kind.build().count for kind, count in zip(self.kinds(), self.ensemble.of_each, strict=True))
+        return sum(count * network.count for network, count in self._networks())
+
+    @property
+    def multiply_adds(self) -> int:
+        """The multiply-adds of a forward pass of one image, through all members."""
+        return sum(count * network.multiply_adds for network, count in self._networks())
+
+    def _networks(self) -> list[tuple[Network, int]]:
+        """The network of each kind, and how many members have it."""
+        return [(kind.build(), count) for kind, count in zip(self.kinds(), self.ensemble.of_each, strict=True)]
 
     def build(self, dtype: Any = np.float32) -> Network:
         """The recipe's network, its parameters not drawn yet. Raises DigitsError if the layers don't fit together."""

@@ -25,28 +25,36 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List the re
 
 @app.command("list")
 def list_recipes(as_json: Json = False) -> None:
-    """List the packaged recipes."""
+    """List the packaged recipes and what they cost, all members of an ensemble together."""
     from digits import recipe as recipes
 
     console = console_for(as_json)
     found: list[dict[str, Any]] = []
     for chosen in map(recipes.load, recipes.names()):
-        network = chosen.build()
         found.append(
             {
                 "name": chosen.name,
-                "parameters": network.count,
-                "multiply_adds": network.multiply_adds,
-                "epochs": chosen.train.epochs,
+                "members": chosen.ensemble.members,
+                "parameters": chosen.parameters,
+                "multiply_adds": chosen.multiply_adds,
+                "epochs": [kind.train.epochs for kind in chosen.kinds()],
                 "description": chosen.description,
             }
         )
     if as_json:
         print(json.dumps(found))
         return
-    heads = ("recipe", "parameters", "multiply-adds", "epochs", "description")
-    cells = [tuple(f"{value:,}" if isinstance(value, int) else value for value in row.values()) for row in found]
-    table(console, heads, cells, numbers=heads[1:4])
+    heads = ("recipe", "members", "parameters", "multiply-adds", "epochs", "description")
+    cells = [
+        (
+            row["name"],
+            *(f"{row[key]:,}" for key in ("members", "parameters", "multiply_adds")),
+            ", ".join(map(str, row["epochs"])),
+            row["description"],
+        )
+        for row in found
+    ]
+    table(console, heads, cells, numbers=heads[1:5])
 
 
 @app.command("show")
