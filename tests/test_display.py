@@ -14,18 +14,19 @@ import pytest
 from jobs import quick_recipe
 from rich.console import Console
 
-from digits import grid, sweep
 from digits.data import Data
 from digits.display import download_bar, picture, show_ensemble, show_sweep, show_training
 from digits.ensemble import End, EnsembleExperiment, Word
-from digits.halving import Loser
 from digits.machine import single_threaded_blas
 from digits.nn import Workers
 from digits.recipe import Ensemble, Recipe
 from digits.split import Split
 from digits.stats import Score
 from digits.stop import Stop
-from digits.sweep import Failure, News, Rung
+from digits.sweep import grid, sweeps
+from digits.sweep.halving import Loser
+from digits.sweep.sweep import Rung
+from digits.sweep.trial import Failure, News
 from digits.train import Training
 
 
@@ -206,7 +207,7 @@ def test_a_sweep_is_shown_a_line_each_time_that_a_run_comes_to_a_rung(
 ) -> None:
     settings = [{"optimizer.lr": lr, "augment.rotate": 5} for lr in (0.001, 0.01, 0.1)]
     configurations = grid.configurations(quick_recipe(epochs=4), settings)
-    work = sweep.begin(tmp_path, "quick", configurations, sample_data, Split(), [0])
+    work = sweeps.begin(tmp_path, "quick", configurations, sample_data, Split(), [0])
     first, second, third = work.trials()
     shown = console(terminal)
     news = [

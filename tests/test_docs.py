@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import typer
 
-from digits import grid, recipe
+from digits import recipe
 from digits.augment import Augmentation
 from digits.cli import app
 from digits.nn import AVERAGES, LAYERS, OPTIMIZERS
+from digits.sweep import grid
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from digits import grid, recipe
+from digits import recipe
 from digits.errors import DigitsError
-from digits.grid import Range
 from digits.recipe import Ensemble, from_table
+from digits.sweep import grid
+from digits.sweep.grid import Range
 
 BASE = """
 network = [

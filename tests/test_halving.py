@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from digits.halving import Loser, Standing, losing, rung
 from digits.recipe import Train
+from digits.sweep.halving import Loser, Standing, losing, rung
 
 
 def test_a_standing_has_its_mean_its_deviation_and_an_error_of_both_images_and_seeds() -> None:

@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 from jobs import UNPLOTTED, begin, complete, files, quick_recipe
 
-from digits import fanout, grid, runs, sweep
+from digits import runs
 from digits.data import Data
 from digits.errors import DigitsError
-from digits.fanout import Place, Task
 from digits.recipe import Recipe, from_table
 from digits.runs import Run
 from digits.split import Split
-from digits.sweep import Failure, News, Rung, Sweep
+from digits.sweep import fanout, grid, ranking, sweep, sweeps
+from digits.sweep.fanout import Place, Task
+from digits.sweep.sweep import Rung, Sweep
+from digits.sweep.trial import Failure, News
 
 HERE = Place(workers=1)  # this process, so that what is patched is so where trainings are
 LEARNS = {"optimizer.lr": 0.005}
@@ -49,7 +51,7 @@ def folder(tmp_path: Path, sample_folder: Path) -> Path:
 def swept(folder: Path, data: Data, *settings: dict[str, Any], seeds: int = 1, **options: Any) -> Sweep:
     """The sweep of these settings, not trained yet."""
     configurations = grid.configurations(recipe(), settings)
-    return sweep.begin(folder / "submissions", "quick", configurations, data, Split(), range(seeds), **options)
+    return sweeps.begin(folder / "submissions", "quick", configurations, data, Split(), range(seeds), **options)
 
 
 def train(
@@ -115,7 +117,7 @@ def test_its_rows_are_the_best_first_with_what_was_stopped_and_what_diverged(fol
     work = swept(folder, sample_data, DIVERGES, CRAWLS, LEARNS, seeds=2)
     heard = train(work, sample_data)
     assert {each.trial.number for each in heard if isinstance(each, Failure)} == {0}
-    best, stopped, diverged = work.rows()
+    best, stopped, diverged = ranking.rows(work)
     scores = [run.record["scores"]["dev"]["accuracy"] for run in runs_of(work) if "scores" in run.record]
     seconds = [run.record["seconds"]["train"] for run in runs_of(work) if "seconds" in run.record]
     assert (best.settings, best.status, best.epoch, best.epochs) == (LEARNS, "finished", 8, 8)
@@ -128,7 +130,7 @@ def test_its_rows_are_the_best_first_with_what_was_stopped_and_what_diverged(fol
     assert stopped.standing.accuracies == tuple(at_two)
     assert (diverged.settings, diverged.status, diverged.standing) == (DIVERGES, "diverged", None)
     assert "the training diverged" in str(diverged.reason)
-    plain = json.loads(json.dumps([row.plain() for row in work.rows()]))
+    plain = json.loads(json.dumps([row.plain() for row in ranking.rows(work)]))
     assert plain[0]["dev_accuracy"] == pytest.approx(sum(scores) / 2)
     assert plain[0]["standard_error"] == best.standing.standard_error
     assert plain[2]["dev_accuracies"] is None
@@ -138,13 +140,13 @@ def test_its_rows_are_the_best_first_with_what_was_stopped_and_what_diverged(fol
 def test_without_rungs_all_are_trained_to_the_end_and_the_stopped_ones_go_on(folder: Path, sample_data: Data) -> None:
     first = swept(folder, sample_data, LEARNS, CRAWLS)
     train(first, sample_data)
-    assert first.rows()[1].status == "stopped"
+    assert ranking.rows(first)[1].status == "stopped"
     second = swept(folder, sample_data, LEARNS, CRAWLS, halving=())
     assert second.id != first.id
     assert [entry.runs for entry in second.entries] == [entry.runs for entry in first.entries]
     heard = train(second, sample_data)
     assert [each.epoch for each in heard if isinstance(each, News)] == [3, 4, 5, 6, 7, 8]
-    assert [row.status for row in second.rows()] == ["finished", "finished"]
+    assert [row.status for row in ranking.rows(second)] == ["finished", "finished"]
 
 
 # --- nothing is trained twice
@@ -162,20 +164,20 @@ def test_the_same_again_is_the_same_sweep_and_trains_nothing(
 ) -> None:
     work, meanwhile = (swept(folder, sample_data, LEARNS, CRAWLS) for _ in range(2))
     train(work, sample_data)
-    rows = work.rows()
+    rows = ranking.rows(work)
     monkeypatch.setattr(sweep, "side_by_side", lambda *_: pytest.fail("it was trained"))
     again = swept(folder, sample_data, LEARNS, CRAWLS)
     assert again.id == work.id
     assert again.finished
     assert train(again, sample_data) == []
-    assert again.rows() == rows
+    assert ranking.rows(again) == rows
     record = (work.folder / "sweep.json").read_bytes()
     assert train(meanwhile, sample_data) == []  # as another process that has read it before
     assert {**meanwhile.record, "finished": None} == {**json.loads(record), "finished": None}
     for other in (
         swept(folder, sample_data, LEARNS, CRAWLS, seeds=2),
         swept(folder, sample_data, LEARNS),
-        sweep.begin(
+        sweeps.begin(
             folder / "submissions", "quick", grid.configurations(recipe(), [LEARNS]), sample_data, Split(0.2), [0]
         ),
     ):
@@ -191,7 +193,7 @@ def test_a_larger_sweep_takes_over_the_runs_that_are_there_whoever_made_them(fol
     assert abandoned.id not in work.entries[1].runs  # a training that somebody interrupted is left alone
     heard = train(work, sample_data)
     assert all(each.trial.folder.name != by_hand.id for each in heard if isinstance(each, News))
-    assert work.rows()[0].runs == work.entries[0].runs
+    assert ranking.rows(work)[0].runs == work.entries[0].runs
     larger = swept(folder, sample_data, {"optimizer.lr": 0.004}, LEARNS, CRAWLS, seeds=2)
     assert [entry.runs for entry in larger.entries[1:]] == [entry.runs for entry in work.entries]
     assert not set(larger.entries[0].runs) & {run.id for run in runs.every(folder / "submissions")}
@@ -205,7 +207,7 @@ def test_runs_of_other_data_code_or_split_are_not_taken_over(
     assert swept(folder, sample_data, LEARNS).entries[0].runs == [mine.id]
     others = replace(sample_data, sha256={**sample_data.sha256, "train.csv": "other"})
     assert swept(folder, others, LEARNS).entries[0].runs != [mine.id]
-    monkeypatch.setattr(sweep, "source_digest", lambda: "other code")
+    monkeypatch.setattr(sweeps, "source_digest", lambda: "other code")
     assert swept(folder, sample_data, LEARNS).entries[0].runs != [mine.id]
     monkeypatch.undo()
     mine.path("weights.npz").unlink()
@@ -230,12 +232,12 @@ def test_a_sweep_that_is_stopped_goes_on_and_comes_to_the_same(
     lines = sum(len(run.log()) for run in runs.every(folder / "submissions"))
     assert lines < 20
     assert not work.finished
-    again = sweep.find(folder / "submissions", work.id)
+    again = sweeps.find(folder / "submissions", work.id)
     heard += train(again, sample_data)
     assert sorted((each.trial.folder.name, each.epoch) for each in heard if isinstance(each, News)) == sorted(
         (run.id, line["epoch"]) for run in runs_of(again) for line in run.log()
     )  # every epoch is heard of once
-    assert [row.status for row in again.rows()] == ["finished", "stopped"]
+    assert [row.status for row in ranking.rows(again)] == ["finished", "stopped"]
     for seed in (0, 1):
         assert files(runs_of(again)[seed]) == files(alone(folder / "alone", sample_data, LEARNS, seed))
 
@@ -248,7 +250,7 @@ def test_a_rung_is_decided_once(folder: Path, sample_data: Data) -> None:
     rung = next(each for each in heard if isinstance(each, Rung))
     heard.close()
     assert len(rung.losers) == 2
-    again = sweep.find(folder / "submissions", work.id)
+    again = sweeps.find(folder / "submissions", work.id)
     assert sum(entry.stopped is not None for entry in again.entries) == 2
     assert [each.fraction for each in train(again, sample_data) if isinstance(each, Rung)] == [0.5]
 
@@ -288,7 +290,7 @@ def test_what_cannot_be_is_refused_before_a_sweep_is_begun(folder: Path, sample_
     configurations = grid.configurations(recipe(), [LEARNS])
 
     def act(split: Split, halving: Sequence[float] = ()) -> Callable[[], object]:
-        return lambda: sweep.begin(
+        return lambda: sweeps.begin(
             folder / "submissions", "quick", configurations, sample_data, split, range(1), halving
         )
 
@@ -356,26 +358,26 @@ def test_a_record_damaged_by_hand_is_refused_in_a_sentence_and_breaks_no_other_s
     for each in broken:
         path.write_text(each if isinstance(each, str) else json.dumps(each))
         try:
-            found = sweep.find(folder / "submissions", bad.id)
-            found.rows()
+            found = sweeps.find(folder / "submissions", bad.id)
+            ranking.rows(found)
             assert isinstance(found.finished, bool)
         except DigitsError as error:
             assert "\n" not in str(error)  # noqa: PT017
             assert str(path) in str(error)  # noqa: PT017
-        assert good.id in [work.id for work in sweep.every(folder / "submissions")]
+        assert good.id in [work.id for work in sweeps.every(folder / "submissions")]
         assert swept(folder, sample_data, CRAWLS).id == good.id
 
 
 def test_a_sweep_is_found_by_the_beginning_of_its_id(folder: Path, sample_data: Data) -> None:
     ledger = folder / "submissions"
-    assert "there are none yet" in refusal(lambda: sweep.find(ledger, "2026"))
+    assert "there are none yet" in refusal(lambda: sweeps.find(ledger, "2026"))
     first = swept(folder, sample_data, LEARNS)
-    assert sweep.find(ledger, first.id[:12]).id == first.id
+    assert sweeps.find(ledger, first.id[:12]).id == first.id
     second = swept(folder, sample_data, CRAWLS)
     assert first.id != second.id
-    assert "give more of the id" in refusal(lambda: sweep.find(ledger, "2"))
-    assert f"the newest is {second.id}" in refusal(lambda: sweep.find(ledger, "1999"))
-    assert all(work.id.endswith("-quick-sample") for work in sweep.every(ledger))
+    assert "give more of the id" in refusal(lambda: sweeps.find(ledger, "2"))
+    assert f"the newest is {second.id}" in refusal(lambda: sweeps.find(ledger, "1999"))
+    assert all(work.id.endswith("-quick-sample") for work in sweeps.every(ledger))
     assert all(run.endswith("-s0-sample") for entry in first.entries for run in entry.runs)
     assert runs.every(ledger) == []  # a sweep is not a run
 
@@ -430,7 +432,7 @@ def test_a_dask_cluster_makes_the_same_runs(folder: Path, sample_data: Data) -> 
         client.run(exec, UNPLOTTED, {})
         work = swept(folder, sample_data, LEARNS, {"optimizer.lr": 0.004})
         train(work, sample_data, Place("dask", cluster.scheduler_address))
-    assert [row.status for row in work.rows()] == ["finished", "finished"]
+    assert [row.status for row in ranking.rows(work)] == ["finished", "finished"]
     for trial, run in zip(work.trials(), runs_of(work), strict=True):
         expected = alone(folder / "alone", sample_data, work.entries[trial.number].settings, 0)
         assert files(run) == files(expected)

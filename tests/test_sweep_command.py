@@ -13,12 +13,13 @@ import pytest
 from jobs import LONG, UNPLOTTED, Digits, complete, files, logged, wait_until
 from typer.testing import CliRunner, Result
 
-from digits import data, experiment, grid, outline, runs, sweep
+from digits import data, experiment, outline, runs
 from digits import recipe as recipes
 from digits.cli import app
 from digits.comparison import compare, compare_seeds
 from digits.errors import DigitsError
 from digits.split import Split
+from digits.sweep import grid, sweep, sweeps
 
 QUICK = LONG.replace("epochs = 120", "epochs = 4")
 
@@ -50,7 +51,7 @@ LINES = ("--set", "optimizer.lr=1e-3,1e-7,1e30", "--set", "network.3.rate=0.2", 
 @pytest.mark.usefixtures("unplotted")
 def test_it_tells_what_it_does_and_what_came_of_it(shop: Path) -> None:
     text = done("quick.toml", *LINES)
-    (work,) = sweep.every(shop / "submissions")
+    (work,) = sweeps.every(shop / "submissions")
     assert text.startswith(f"{work.id}: 3 configurations of quick, 2 seeds each\nall with network.3.rate=0.2\n")
     assert "training on 540 images, 60 held out: a dev split of 10% (split seed 0)\n" in text
     assert "configurations that are clearly losing after 25% and 50% of the epochs are stopped\n" in text
@@ -194,7 +195,7 @@ def test_what_cannot_be_is_refused_before_anything_is_begun(shop: Path, argument
 
 def test_a_failure_says_how_to_go_on(shop: Path) -> None:
     (shop / "submissions").mkdir()
-    work = sweep.begin(
+    work = sweeps.begin(
         shop / "submissions",
         "quick",
         grid.configurations(recipes.load("quick.toml"), [{}]),
@@ -221,7 +222,7 @@ def test_ctrl_c_stops_all_processes_in_order_and_the_same_command_goes_on_bit_fo
     wait_until(lambda: logged(digits.submissions) >= 2, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
     out, err = process.communicate(timeout=60)
-    (work,) = sweep.every(digits.submissions)
+    (work,) = sweeps.every(digits.submissions)
     assert (process.returncode, err) == (130, "")
     assert out.endswith(f"\nstopped; go on with: digits sweep --resume {work.id}\n")
     assert not [run for run in runs.every(digits.submissions) if run.status != "interrupted"]

@@ -19,7 +19,8 @@ from rich.progress import (
 
 from digits.ensemble import End, EnsembleExperiment, Word
 from digits.stats import Score
-from digits.sweep import Failure, News, Rung, Sweep, Trial
+from digits.sweep.sweep import Rung, Sweep
+from digits.sweep.trial import Failure, News, Trial
 from digits.train import Progress as Step
 from digits.train import Record, Training
 

@@ -28,8 +28,9 @@ from digits.errors import DigitsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from digits.fanout import Place
-    from digits.sweep import Row, Sweep
+    from digits.sweep.fanout import Place
+    from digits.sweep.ranking import Row
+    from digits.sweep.sweep import Sweep
 
 
 class Backend(StrEnum):
@@ -108,9 +109,9 @@ def sweep(
     same command, or --resume, goes on; what is trained already, in a sweep or not, is not trained again.
     """
     from digits import data as datasets
-    from digits import sweep as sweeps
     from digits.display import show_sweep
     from digits.stop import Stop
+    from digits.sweep import sweeps
 
     console = console_for(as_json)
     place = place_of_options(backend, scheduler, workers)
@@ -118,8 +119,8 @@ def sweep(
         found = sweeps.find(submissions, resume)
         loaded = datasets.load(data)
     else:
-        from digits import grid
         from digits import recipe as recipes
+        from digits.sweep import grid
 
         chosen = grid.choices(sets or [])
         picked = grid.combinations(chosen) if random is None else grid.drawn(chosen, random, random_seed)
@@ -156,8 +157,8 @@ def sweep(
 
 
 def place_of_options(backend: Backend, scheduler: str | None, workers: int | None) -> "Place":
-    from digits.fanout import Place
     from digits.machine import cores
+    from digits.sweep.fanout import Place
 
     return Place(backend.value, scheduler, workers or (cores() if backend is Backend.loky else None))
 
@@ -172,7 +173,7 @@ def fractions(text: str) -> list[float]:
 def announce(sweep: "Sweep", place: "Place", console: "Console") -> None:
     """Say what is to be trained, where, and how long that may take."""
     from digits import outline
-    from digits.grid import settings_text
+    from digits.sweep.grid import settings_text
 
     trials = sweep.trials()
     left = [trial for trial in trials if (run := trial.run()) is None or run.record["status"] == "training"]
@@ -205,10 +206,11 @@ def announce(sweep: "Sweep", place: "Place", console: "Console") -> None:
 def report(sweep: "Sweep", console: "Console", as_json: bool) -> None:
     """The end: a table of the configurations, best first."""
     from digits.comparison import difference_plain
-    from digits.grid import value_text
+    from digits.sweep import ranking
+    from digits.sweep.grid import value_text
 
-    rows, keys = sweep.rows(), sweep.varied
-    differences = sweep.differences(rows)
+    rows, keys = ranking.rows(sweep), sweep.varied
+    differences = ranking.differences(sweep, rows)
     if as_json:
         answer = {
             **sweep.record,

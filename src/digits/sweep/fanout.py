@@ -22,9 +22,9 @@ from digits import data as datasets
 from digits import runs
 from digits.errors import DigitsError
 from digits.experiment import Experiment, beginning
-from digits.grid import identity
 from digits.recipe import from_table
 from digits.split import Split
+from digits.sweep.grid import identity
 from digits.train import DivergedError
 from digits.version import source_digest
 
