@@ -49,8 +49,9 @@ def tile(M: int, K: int, N: int) -> tuple[int, int]:
 
     Of the tiles that are small products it is the one with the most multiplications for the numbers that it is of.
     Intel's processors from Sapphire Rapids on copy so quickly that large products are left whole there; on a Zen 4 that
-    would cost the perceptron 1 to 4 % of its speed, on a Zen 5 it has not been measured. From 128 on it pays a little as well, but then the recipe `mlp` would not have the same weights,
-    to the bit, on all processors with AVX-512: sums are rounded in another order.
+    would cost the perceptron 1 to 4 % of its speed, on a Zen 5 it has not been measured. From 128 on it pays a little
+    as well, but then the recipe `mlp` would not have the same weights, to the bit, on all processors with AVX-512: sums
+    are rounded in another order.
     """
     most = SMALL_PRODUCT // K
     if not SMALL_PRODUCTS or K < LEAST or most >= M * N or min(M, K, N) >= LARGE:
