@@ -65,7 +65,7 @@ def test_tables_are_all_of_a_recipes_and_say_what_is_not_the_default() -> None:
     assert found["schedule"] == ["one-cycle", "warmup=0.2"]
     assert found["average"] == ["none"]
     assert found["predict"] == []
-    assert found["ensemble"] == ["members=4"]
+    assert found["ensemble"] == ["members=6", "others=deotte"]
 
 
 def test_an_epochs_time_is_that_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
