@@ -84,6 +84,7 @@ def differences(sweep: Sweep, ranked: Sequence[Row]) -> list[Difference | None]:
 
 
 def _row(sweep: Sweep, entry: Entry) -> Row:
+    """What the files of a configuration's runs say of it."""
     folders = [sweep.submissions / run for run in entry.runs]
     begun = [runs.read(folder) for folder in folders if folder.joinpath("run.json").exists()]
     logs = [epochs(run) for run in begun]

@@ -29,7 +29,7 @@ class Trial:
 class News:
     """What is heard of a trial: the epoch that it has trained, of `epochs`, its dev accuracy, and the seconds so far.
 
-    `last` says that there will be no other before the next rung.
+    The accuracy is 0 to 1; `last` says that there will be no other before the next rung.
     """
 
     trial: Trial
@@ -55,7 +55,7 @@ def epochs(run: Run) -> list[dict[str, Any]]:
 
 
 def accuracy(run: Run, epoch: int, last: int) -> float | None:
-    """A run's on the dev images after an epoch, of which `last` is the last."""
+    """A run's on the dev images, 0 to 1, after an epoch of which `last` is the last; None where it is not known."""
     score = runs.dev_score(run)
     if score and epoch == last:
         return score.accuracy
