@@ -659,7 +659,11 @@ def test_recipe_show_shows_all_recipes_of_an_ensemble(hasty: None) -> None:
     assert f"time       about {1.5 * epochs / 60:.1f} min for the 3 members, as measured here" in second
     shown = answer("recipe", "show", "two.toml", "--workers", "2")
     assert shown["time"] == {"training_seconds": 1.5 * epochs, "workers": 2}
-    assert [other["name"] for other in shown["ensemble"]["others"]] == ["mlp"]
+    (other,) = shown["ensemble"]["others"]
+    assert other["name"] == "mlp"
+    for kind, parameters in ((shown, 454), (other, recipes.load("mlp").parameters)):
+        assert sum(row["parameters"] for row in kind["layers"]) == kind["parameters"] == parameters
+        assert sum(row["multiply_adds"] for row in kind["layers"]) == kind["multiply_adds"]
 
 
 def test_recipe_show_refuses_what_is_no_recipe() -> None:

@@ -74,15 +74,12 @@ def show_recipe(recipe: RecipeArgument = DEFAULT_RECIPE, workers: WorkerCount = 
         whole = outline.training_seconds(chosen, workers, outline.EPOCH_IMAGES, outline.TIMED_SECONDS)
     seconds, images = whole / epochs, chosen.mining.count(outline.EPOCH_IMAGES)
     if as_json:
-        network = chosen.build()
         epoch = {} if chosen.ensemble.others else {"epoch_seconds": seconds, "images": images}
-        answer = {
-            **chosen.resolved(),
-            "layers": [asdict(row) for row in outline.rows(network.layers)],
-            "parameters": network.count,
-            "multiply_adds": network.multiply_adds,
-            "time": {"training_seconds": whole, **epoch, "workers": workers},
-        }
+        answer = chosen.resolved()
+        for kind, told in zip(chosen.kinds(), (answer, *answer["ensemble"]["others"]), strict=True):
+            told["layers"] = [asdict(row) for row in outline.rows(kind.build().layers)]
+            told |= {"parameters": kind.parameters, "multiply_adds": kind.multiply_adds}
+        answer["time"] = {"training_seconds": whole, **epoch, "workers": workers}
         print(json.dumps(answer))
         return
     say(console, f"{chosen.name}: {chosen.description or 'no description'}\n")
