@@ -25,7 +25,8 @@ from contenders.serving import Job
 from digits.machine import cores, describe
 
 ROOT = Path(__file__).resolve().parent.parent
-KIT, TORCH, SKLEARN, PLAIN, PEAK = "digits", "PyTorch", "scikit-learn", "plain float64 NumPy", "float32 matmul"
+KIT, TORCH, PLAIN, PEAK = "digits", "PyTorch", "plain float64 NumPy", "float32 matmul"
+SKLEARN, SKLEARN_64 = "scikit-learn", "scikit-learn, float64"
 ONE_WORKER, TWO_WORKERS = "digits, 1 worker", "digits, 2 workers"
 
 BATCHES = (64, 128, 256)
@@ -198,7 +199,7 @@ def contenders(peers: Path, cache: Path, logs: Path) -> dict[str, Contender]:
         **dict.fromkeys((KIT, ONE_WORKER, TWO_WORKERS), (here, "kit")),
         **dict.fromkeys((PLAIN, PEAK), (here, "plain")),
         TORCH: (there, "pytorch"),
-        SKLEARN: (there, "scikit_learn"),
+        **dict.fromkeys((SKLEARN, SKLEARN_64), (there, "scikit_learn")),
     }
     return {
         name: Contender(name, [python, "-m", f"contenders.{module}"], environment, logs / f"{name}.log")
@@ -230,7 +231,8 @@ def entrants(bench: Bench, task: Task, job: Job, compiling: bool) -> Iterator[En
     if variant is not None:
         yield Entrant(TORCH, replace(job, variant=variant))
     if task == SKLEARN_TASK:
-        yield Entrant(SKLEARN, job)
+        yield Entrant(SKLEARN, replace(job, variant="float32"))
+        yield Entrant(SKLEARN_64, replace(job, variant="float64"))
     if task == SCALING and cores() > 1:
         yield Entrant(ONE_WORKER, replace(job, cores=1))
         yield Entrant(TWO_WORKERS, replace(job, cores=2))
@@ -277,7 +279,10 @@ def figures(results: Results) -> list[Figure]:
         least("training, Deotte's: of the machine's float32 matmul", shares, 0.6, ""),
         Figure(f"{SCALING}: 2 workers, times 1", results.ratio(SCALING, TWO_WORKERS, ONE_WORKER), 1.85),
         Figure(f"{MEMORY}: working memory", memory and memory / 1e6, 600, "MB", most=True),
-        Figure(f"{SKLEARN_TASK}: times scikit-learn", results.ratio(SKLEARN_TASK, KIT, SKLEARN), 3),
+        *(
+            Figure(f"{SKLEARN_TASK}: times {name}", results.ratio(SKLEARN_TASK, KIT, name), 3)
+            for name in (SKLEARN, SKLEARN_64)
+        ),
         Figure(f"{TUTORIAL}: times {PLAIN}", results.ratio(TUTORIAL, KIT, PLAIN), 5),
     ]
 
@@ -308,7 +313,7 @@ def main(
 
         taking_part = started()
         bench = Bench(taking_part, seconds, repetitions)
-        for name in (TORCH, SKLEARN):
+        for name in (TORCH, SKLEARN, SKLEARN_64):
             try:
                 taking_part[name].start()
             except ContenderError as error:

@@ -15,11 +15,14 @@ POOL = 2048  # images in memory
 
 @contextmanager
 def prepare(job: Job) -> Iterator[Step]:
-    """A training pass over all images in memory, by Adam without shuffling or weight decay; BLAS has all cores."""
+    """A training pass over all images in memory, by Adam without shuffling or weight decay; BLAS has all cores.
+
+    The variant is the images' type, by which scikit-learn reckons: "float32", or "float64", as `pixels / 255` are.
+    """
     *hidden, _ = (layer.units for layer in network(job.network).layers if isinstance(layer, Dense))
     model = MLPClassifier(hidden, solver="adam", alpha=0.0, batch_size=job.batch, shuffle=False)
     rng = np.random.default_rng(0)
-    images, labels = rng.random((POOL, 784), np.float32), rng.integers(0, CLASSES, POOL)
+    images, labels = rng.random((POOL, 784), np.float32).astype(job.variant), rng.integers(0, CLASSES, POOL)
 
     def step() -> int:
         model.partial_fit(images, labels, classes=np.arange(CLASSES))
