@@ -26,7 +26,7 @@ from digits.machine import cores, describe
 
 ROOT = Path(__file__).resolve().parent.parent
 KIT, TORCH, PLAIN, PEAK = "digits", "PyTorch", "plain float64 NumPy", "float32 matmul"
-SKLEARN, SKLEARN_64 = "scikit-learn", "scikit-learn, float64"
+SKLEARN, SKLEARN_64 = "scikit-learn", "scikit-learn as it comes"
 ONE_WORKER, TWO_WORKERS = "digits, 1 worker", "digits, 2 workers"
 
 BATCHES = (64, 128, 256)
