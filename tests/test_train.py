@@ -159,6 +159,7 @@ OPTIMIZERS: list[dict[str, Any]] = [
     {"name": "adamw"},
     {"name": "sgd", "lr": 0.05},
     {"name": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.001},
+    {"name": "muon", "lr": 0.01},
 ]
 
 

@@ -23,6 +23,7 @@ from digits.nn import (
     Layer,
     Network,
     ReLU,
+    Residual,
     read_arrays,
     write_arrays,
 )
@@ -69,6 +70,18 @@ def test_a_block_of_the_parameters_decays_where_the_whole_does(start: int, size:
         block[start : start + size][part] = 1
     np.testing.assert_array_equal(block[start : start + size], whole[start : start + size])
     assert block.sum() == whole[start : start + size].sum()
+
+
+def test_hidden_weights_are_those_of_all_layers_but_the_first_and_the_last() -> None:
+    inner = [Conv2D(3, kernel=1, bias=False), BatchNorm()]
+    layers = [Conv2D(2), ReLU(), Conv2D(3), Residual([layer.spec() for layer in inner]), Flatten(), Dense(4), Dense(10)]
+    network = Network(layers, (6, 5, 1))
+    network.params[...] = range(network.count)
+    (place, shape), *others = network.hidden()
+    assert (place, shape) == (slice(20, 20 + 9 * 2 * 3), (18, 3))  # behind 9 x 2 weights and 2 biases
+    np.testing.assert_array_equal(network.params[place].reshape(shape), layers[2].W.reshape(18, 3))  # type: ignore[attr-defined]
+    assert [shape for _, shape in others] == [(3, 3), (4, 6)]
+    assert Network([Flatten(), Dense(3), Dense(2)], (2, 2, 1)).hidden() == []
 
 
 def test_the_same_generator_draws_the_same_parameters() -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digits.nn import OPTIMIZERS, SGD, Adam, AdamW, Array, Optimizer, Schedule
-from digits.nn.optim import LOOK_STEPS, clipping, forget, sum_of_squares
+from digits.nn import OPTIMIZERS, SGD, Adam, AdamW, Array, Muon, Optimizer, Schedule
+from digits.nn.optim import LOOK_STEPS, STEPS, clipping, forget, orthogonalised, sum_of_squares
 
 W = (1.0, -2.0)
 MATRIX_AND_BIAS = [slice(0, 1)]  # weight decay is for the first of two parameters only
@@ -67,6 +67,71 @@ def test_adam_by_hand() -> None:
     np.testing.assert_allclose(after(optimizer, (1.8, -4), (-2 - 0.2 * 14 / 15, 4)), second, rtol=1e-14)
 
 
+def lifted(s: Array) -> Array:
+    """What becomes of singular values of at most 1."""
+    for _ in range(STEPS):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return s
+
+
+@settings(deadline=None)
+@given(
+    rows=st.integers(1, 40),
+    columns=st.integers(1, 40),
+    least=st.integers(-12, 0),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_a_matrix_is_orthogonalised_by_its_singular_values(rows: int, columns: int, least: int, dtype: type) -> None:
+    rng = np.random.default_rng(rows * 41 + columns)
+    U, s, Vt = np.linalg.svd(rng.normal(size=(rows, columns)), full_matrices=False)
+    s *= np.logspace(0, least, len(s)) * 1e3
+    found = orthogonalised((U * s @ Vt).astype(dtype))
+    assert found.dtype == dtype
+    wanted = U * lifted(s / np.linalg.norm(s)) @ Vt
+    np.testing.assert_allclose(found, wanted, atol=2e-3 if dtype == np.float32 else 1e-11)
+
+
+def test_what_has_no_small_singular_values_becomes_nearly_orthogonal() -> None:
+    Q, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(90, 30)))
+    stretched = Q * np.linspace(1, 20, 30)
+    values = np.linalg.svd(orthogonalised(stretched), compute_uv=False)
+    assert 0.67 < values.min() <= values.max() < 1.21
+
+
+@pytest.mark.parametrize("length", [0.0, 1e-300])
+def test_no_gradient_makes_no_step(length: float) -> None:
+    assert np.abs(orthogonalised(np.full((4, 3), length))).max() < 1e-250
+
+
+def test_muon_by_hand() -> None:
+    # Gradients that are diagonal have singular values that can be read off, and signs that stay.
+    optimizer = Muon(0.1, weight_decay=0.2, momentum=0.5)
+    w, state = np.full((2, 3), 2.0), {name: np.zeros((2, 3)) for name in optimizer.states}
+    optimizer.update(w, np.array([[2.0, 0, 0], [0, -8 / 3, 0]]), state, 0.1, 1, [slice(0, 6)])
+    # M = G, so G + M / 2 = (3, -4), (0.6, -0.8) of its length; the decay takes 0.1 · 0.2 of each weight.
+    first, second = lifted(np.array([0.6, 0.8]))
+    step = 0.1 * 0.2 * math.sqrt(3)
+    wanted = np.array([[1.96 - step * first, 1.96, 1.96], [1.96, 1.96 + step * second, 1.96]])
+    np.testing.assert_allclose(w, wanted, rtol=1e-13)
+    optimizer.update(w, np.array([[-7 / 3, 0, 0], [0, 8 / 3, 0]]), state, 0.1, 2, [slice(0, 6)])
+    # M = (1 - 7/3, -4/3 + 8/3) = (-4/3, 4/3), so G + M / 2 = (-3, 10/3)
+    first, second = lifted(np.array([9, 10]) / math.sqrt(181))
+    wanted = 0.98 * wanted + np.array([[step * first, 0, 0], [0, -step * second, 0]])
+    np.testing.assert_allclose(w, wanted, rtol=1e-13)
+
+
+def test_muon_is_adamw_for_all_but_matrices() -> None:
+    steps = (0.5, 1.0), (1.0, -1.0)
+    np.testing.assert_array_equal(after(Muon(0.1), *steps), after(AdamW(0.1, weight_decay=0.1), *steps))
+
+
+def test_a_matrix_without_decay_is_moved_alone() -> None:
+    w, state = np.ones((2, 2)), {name: np.zeros((2, 2)) for name in Muon().states}
+    Muon().update(w, np.diag([1.0, 1.0]), state, 0.1, 1, [])
+    assert (w[[0, 1], [1, 0]] == 1).all()
+    assert (np.diag(w) < 1).all()
+
+
 def test_adam_and_adamw_are_one_without_decay() -> None:
     steps = (0.5, 1.0), (1.0, -1.0)
     np.testing.assert_array_equal(after(Adam(0.1), *steps), after(AdamW(0.1, weight_decay=0), *steps))
@@ -93,6 +158,7 @@ optimizers = pytest.mark.parametrize(
     [
         *(SGD(), SGD(momentum=0.9), SGD(momentum=0.9, nesterov=True, weight_decay=1e-2)),
         *(SGD(momentum=0.9, weight_decay=1e-2, decoupled=True), Adam(), Adam(weight_decay=1e-2), AdamW()),
+        Muon(),
     ],
     ids=repr,
 )
@@ -160,6 +226,7 @@ def test_every_optimizer_is_known_by_its_name() -> None:
         "sgd": "sgd",
         "adam": "adam",
         "adamw": "adamw",
+        "muon": "muon",
     }
 
 

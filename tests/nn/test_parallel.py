@@ -31,6 +31,7 @@ from digits.nn import (
     GlobalAvgPool,
     Layer,
     MaxPool2D,
+    Muon,
     Network,
     Optimizer,
     Pixels,
@@ -169,6 +170,20 @@ def test_the_gradient_of_a_large_layer_of_a_small_batch_is_made_of_its_factors_i
     assert all(block.rows is None for block in Gradient(network, [network.replica()], 150).blocks)
 
 
+def test_weights_that_are_to_stay_whole_are_a_block_each() -> None:
+    network = perceptron(units=300, hidden=3)
+    hidden = network.hidden()
+    assert [shape for _, shape in hidden] == [(300, 300), (300, 300)]
+    for images, rows in ((100, slice(0, 300)), (150, None)):  # made of its factors, and added up
+        gradient = Gradient(network, [network.replica()], images, [place for place, _ in hidden])
+        assert [block.place for block in gradient.blocks if block.place in [place for place, _ in hidden]] == [
+            place for place, _ in hidden
+        ]
+        assert [block.rows for block in gradient.blocks] == [None, None, rows, None, rows, None]
+        places = [range(network.count)[block.place] for block in gradient.blocks]
+        assert list(itertools.chain(*places)) == list(range(network.count))
+
+
 @pytest.mark.parametrize("images", [80, 61, 9])  # a whole batch, and what may be left for the last
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_gradient_that_is_made_by_tiles_is_the_layers_own(images: int, shards: int) -> None:
@@ -245,6 +260,35 @@ OPTIMIZERS = [
 ]
 
 
+@pytest.mark.parametrize(("images", "clip"), [(IMAGES, 0.0), (IMAGES, 0.1), (200, 0.0)])
+def test_the_weights_of_hidden_layers_are_updated_as_matrices(images: int, clip: float) -> None:
+    network, plain = (perceptron(units=300, hidden=3) for _ in range(2))
+    optimizer = Muon(0.01, momentum=0.8)
+    parallel = trained(network, optimizer, images=images, clip=clip, count=2)
+    x, labels = batch(images)
+    loss, state = SoftmaxCrossEntropy(0.1), {name: np.zeros(plain.count) for name in optimizer.states}
+    matrices = np.zeros(plain.count, bool)
+    for place, _ in plain.hidden():
+        matrices[place] = True
+    for step in (1, 2, 3):
+        loss.forward(plain.forward(x), labels)
+        plain.backward(loss.backward(images))
+        if clip:
+            plain.grads *= clip / np.linalg.norm(plain.grads)
+        before, others = plain.params.copy(), {name: vector.copy() for name, vector in state.items()}
+        optimizer.update(plain.params, plain.grads.copy(), state, 0.01, step, plain.decayed())
+        plain.params[matrices] = before[matrices]
+        for place, shape in plain.hidden():
+            matrix = {name: vector[place].reshape(shape) for name, vector in others.items()}
+            params, gradient = (vector[place].reshape(shape) for vector in (plain.params, plain.grads))
+            optimizer.update(params, gradient.copy(), matrix, 0.01, step, [slice(0, params.size)])
+            for name in optimizer.states:
+                state[name][place] = matrix[name].ravel()
+    np.testing.assert_allclose(network.params, plain.params, rtol=1e-7, atol=1e-9)
+    for name in optimizer.states:
+        np.testing.assert_allclose(parallel.state[name], state[name], rtol=1e-7, atol=1e-9)
+
+
 @pytest.mark.parametrize(("units", "hidden"), [(3000, 1), (300, 2)])  # in four blocks; with rows of a matrix
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 def test_blocks_of_parameters_are_updated_as_one_vector_would_be(optimizer: Optimizer, units: int, hidden: int) -> None:
@@ -263,7 +307,7 @@ def test_blocks_of_parameters_are_updated_as_one_vector_would_be(optimizer: Opti
 
 @pytest.mark.parametrize(("units", "hidden"), [(2000, 1), (800, 2)])
 @pytest.mark.parametrize("clip", [0, 0.1])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, Muon(0.01)], ids=repr)
 def test_any_number_of_workers_gives_the_same_weights_bit_for_bit(
     optimizer: Optimizer, clip: float, units: int, hidden: int
 ) -> None:
@@ -337,9 +381,9 @@ def arrays_of(thing: object, seen: set[int]) -> list[Array]:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, Muon(0.01)], ids=repr)
 def test_every_number_of_a_training_has_the_precision_of_the_network(optimizer: Optimizer, dtype: type) -> None:
-    parallel = trained(perceptron(dtype, dropout=0.3), optimizer)
+    parallel = trained(perceptron(dtype, dropout=0.3, hidden=2), optimizer)
     own = [parallel.network, parallel.state, parallel._replicas, parallel._losses, parallel.average]
     floats = [array.dtype for array in arrays_of(own, set()) if array.dtype.kind == "f"]
     assert len(floats) > 40

@@ -50,6 +50,12 @@ OPTIMIZERS = {
         r"m \leftarrow \beta_1 m + (1 - \beta_1)\,g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\,g^2, \qquad"
         r" w \leftarrow w - \eta\left(\frac{\hat m}{\sqrt{\hat v} + \varepsilon} + \lambda w\right)",
     ),
+    "muon": (
+        "**Muon**, for the weights $W$ of hidden layers, and AdamW for all else: of the momentum's singular value"
+        " decomposition $U S V^\\top$ all singular values become nearly 1",
+        r"M \leftarrow \mu M + G, \qquad U S V^\top = G + \mu M, \qquad"
+        r" W \leftarrow W - \eta\left(0.2 \sqrt{\max(n, m)}\; U V^\top + \lambda W\right)",
+    ),
 }
 AVERAGES = {
     "ema": (

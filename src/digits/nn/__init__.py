@@ -21,7 +21,7 @@ from digits.nn.layers import (
 )
 from digits.nn.losses import SoftmaxCrossEntropy, softmax
 from digits.nn.network import CheckpointError, Network, read_arrays, write_arrays
-from digits.nn.optim import OPTIMIZERS, SGD, Adam, AdamW, Optimizer, Schedule
+from digits.nn.optim import OPTIMIZERS, SGD, Adam, AdamW, Muon, Optimizer, Schedule
 from digits.nn.parallel import FORKS, DataParallel, WorkerError, Workers, probabilities, renew_statistics
 from digits.nn.pixels import Pixels
 from digits.nn.scratch import Array, Shape, shared_zeros
@@ -49,6 +49,7 @@ __all__ = [
     "GlobalAvgPool",
     "Layer",
     "MaxPool2D",
+    "Muon",
     "Network",
     "NoAverage",
     "Optimizer",

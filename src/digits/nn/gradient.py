@@ -36,29 +36,34 @@ class Gradient:
     """The gradient of batches of at most so many images, whose shards replicas of a network see.
 
     Before a shard's backward pass `expect` has to be called; when all shards are done `of` gives the gradient of each
-    of the `blocks`. What the shards leave is shared with the processes that are forked from this one.
+    of the `blocks`. Each of the places that are to stay `whole`, the weights of a layer, is one block. What the shards
+    leave is shared with the processes that are forked from this one.
     """
 
-    def __init__(self, network: Network, replicas: Sequence[Network], batch: int) -> None:
+    def __init__(self, network: Network, replicas: Sequence[Network], batch: int, whole: Sequence[slice] = ()) -> None:
         self._replicas = replicas
         self._dense = [dense_layers(replica) for replica in replicas]
         self._factors: dict[int, tuple[Array, Array]] = {}  # dyᵀ (M, batch) and x by tiles (tiles, batch, columns)
-        self.blocks: list[Block] = []
-        start, (_, most) = 0, BLOCK_PARAMETERS
+        given = {place.start: [Block(place)] for place in whole}  # the blocks that begin with a layer's weights
+        _, most = BLOCK_PARAMETERS
         for number, layer in enumerate(dense_layers(network)):
             M, D = layer.W.shape
             if batch * (M + D) < M * D:
-                at_once = max(most // D // BLOCK_ROWS, 1) * BLOCK_ROWS
+                place = network.place(layer.W)
+                at_once = M if place.start in given else max(most // D // BLOCK_ROWS, 1) * BLOCK_ROWS
                 columns = tile(min(at_once, M), batch, D)[1] or D
                 shapes = (M, batch), (D // columns, batch, columns)
                 left, right = (shared_zeros(shape, layer.W.dtype) for shape in shapes)
                 self._factors[number] = left, right
-                place = network.place(layer.W)
-                self.blocks += even_blocks(start, place.start)
-                for rows in parts(0, M, at_once):
-                    part = slice(place.start + rows.start * D, place.start + rows.stop * D)
-                    self.blocks.append(Block(part, rows, number))
-                start = place.stop
+                given[place.start] = [
+                    Block(slice(place.start + rows.start * D, place.start + rows.stop * D), rows, number)
+                    for rows in parts(0, M, at_once)
+                ]
+        self.blocks: list[Block] = []
+        start = 0
+        for first in sorted(given):
+            self.blocks += even_blocks(start, first) + given[first]
+            start = given[first][-1].place.stop
         self.blocks += even_blocks(start, network.count)
 
     def expect(self, shard: int, images: slice) -> None:

@@ -113,6 +113,14 @@ class Network:
             at = end
         return slices
 
+    def hidden(self) -> list[tuple[slice, Shape]]:
+        """Where in `params` each layer's weights are but the first's and the last's, and their shape as a matrix.
+
+        A convolution's matrix has a row for each of the k k C inputs of a place and a column for each channel.
+        """
+        weights = [getattr(layer, name) for _, layer, name, _ in self._parameters() if name == "W"]
+        return [(self.place(W), (W.size // W.shape[-1], W.shape[-1])) for W in weights[1:-1]]
+
     def place(self, parameter: Array) -> slice:
         """Where in `params` a layer's parameter is."""
         start = (parameter.ctypes.data - self.params.ctypes.data) // parameter.itemsize

@@ -1,8 +1,8 @@
 """Optimizers, gradient clipping and learning-rate schedules.
 
 An optimizer's `update` is elementwise over flat vectors, so that it may be called on slices of them, from any worker
-and in any order, with the same result. Weight decay is for the slices `decayed` of what it is given: weights, and
-neither biases nor norms.
+and in any order, with the same result. One that has `matrices` is given the weights of each hidden layer whole, as a
+matrix of two axes. Weight decay is for the slices `decayed` of what it is given: weights, and neither biases nor norms.
 """
 
 import math
@@ -15,6 +15,8 @@ import numpy as np
 from digits.nn.scratch import Array, thread_scratch
 
 LOOK_STEPS = 64  # from one look at the smallest numbers of a mean to the next
+STEPS = 5  # of Newton-Schulz
+LEAST_LENGTH = 1e-7  # of what is orthogonalised, so that nothing is divided by 0
 LEAST_DECAY = 0.8  # that is reckoned with: so what is set to 0 is less than two million times the smallest number
 
 
@@ -28,6 +30,7 @@ class SGD:
     """
 
     name: ClassVar[str] = "sgd"
+    matrices: ClassVar[bool] = False
     lr: float = 0.1
     momentum: float = 0.0
     nesterov: bool = False
@@ -77,6 +80,7 @@ class Adam:
     """
 
     name: ClassVar[str] = "adam"
+    matrices: ClassVar[bool] = False
     lr: float = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
@@ -134,8 +138,71 @@ class AdamW(Adam):
         self._descend(w, g, state["m"], state["v"], lr, step)
 
 
+@dataclass(frozen=True)
+class Muon(AdamW):
+    """M = μ M + G,  W -= lr (0.2 √max(n, m) U + weight_decay W),  U being G + μ M made nearly orthogonal
+
+    That is for W (n, m), the weights of a hidden layer as a matrix, and its gradient G; all else is AdamW's. By U a
+    step goes equally far in all directions that the gradients have shown, the rare ones too (Jordan et al. 2024, "Muon:
+    An optimizer for hidden layers in neural networks"). The factor before it makes a weight's step about as long as
+    AdamW's, so that one learning rate suits both (Liu et al. 2025, arXiv 2502.16982).
+    """
+
+    name: ClassVar[str] = "muon"
+    matrices: ClassVar[bool] = True
+    weight_decay: float = 0.1
+    momentum: float = 0.95
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, momentum=(0, 1))
+
+    def update(
+        self, w: Array, g: Array, state: dict[str, Array], lr: float, step: int, decayed: Sequence[slice]
+    ) -> None:
+        """Change w in place, given the gradient g, which is used up; `step` counts from 1."""
+        if w.ndim == 1:
+            super().update(w, g, state, lr, step, decayed)
+            return
+        shrink(w.reshape(-1), lr * self.weight_decay, decayed)
+        m = state["m"]
+        forget(m, self.momentum, step)
+        m *= self.momentum
+        m += g
+        g += np.multiply(m, self.momentum, out=thread_scratch("part", m.shape, m.dtype))
+        u = orthogonalised(g)
+        u *= lr * 0.2 * math.sqrt(max(w.shape))
+        w -= u
+
+
 Optimizer = SGD | Adam
-OPTIMIZERS: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+OPTIMIZERS: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "muon": Muon}
+
+
+def orthogonalised(g: Array) -> Array:
+    """Nearly U Vᵀ of g = U S Vᵀ (n, m), in scratch: singular values from about 0.7 to 1.2 for all but the least of g's.
+
+    Each of five steps makes of a singular value s of X = g / |g|, which is at most 1, a s + b s³ + c s⁵: X becomes X P,
+    P = a I + b A + c A² and A = XᵀX (Newton-Schulz; the coefficients are those of Jordan et al. 2024). What is made of
+    A commutes, so A becomes P² A, and only the product of all P is multiplied by X. `g` is used up.
+    """
+    if g.shape[0] < g.shape[1]:
+        return orthogonalised(g.T).T
+    a, b, c = 3.4445, -4.7750, 2.0315
+    side = g.shape[1]
+    A, P, product, part = (thread_scratch(f"of {name}", (side, side), g.dtype) for name in ("A", "P", "all P", "part"))
+    g /= max(math.sqrt(sum_of_squares(g)), LEAST_LENGTH)
+    np.matmul(g.T, g, out=A)
+    product.fill(0)
+    np.fill_diagonal(product, 1)
+    for _ in range(STEPS):
+        np.matmul(A, A, out=P)
+        P *= c
+        P += np.multiply(A, b, out=part)
+        P[np.diag_indices(side)] += a
+        product[...] = np.matmul(product, P, out=part)
+        np.matmul(np.matmul(A, P, out=part), P, out=A)
+    return np.matmul(g, product, out=thread_scratch("orthogonalised", g.shape, g.dtype))
 
 
 def penalise(g: Array, w: Array, by: float, decayed: Sequence[slice]) -> None:

@@ -232,8 +232,13 @@ class DataParallel:
         self._load, self._report = load, report
         self._workers = workers
         self._replicas = [network.replica() for _ in range(shards)]
-        self._gradient = Gradient(network, self._replicas, batch)
-        self._blocks = self._gradient.blocks
+        hidden = network.hidden() if optimizer.matrices else []
+        self._shapes = {place.start: shape for place, shape in hidden}  # of the blocks that are matrices
+        self._gradient = Gradient(network, self._replicas, batch, [place for place, _ in hidden])
+        # Matrices take the longest, by their size: they come first, the largest of them at the head.
+        self._blocks = sorted(
+            self._gradient.blocks, key=lambda block: -math.prod(self._shapes.get(block.place.start, (0,)))
+        )
         self._decayed = [network.decayed(block.place.start, block.place.stop) for block in self._blocks]
         self._squares = shared_zeros((len(self._blocks),), np.float64)  # of the gradient, summed in each block
         self._losses = [SoftmaxCrossEntropy(loss.label_smoothing) for _ in range(shards)]
@@ -296,8 +301,9 @@ class DataParallel:
         """Change a block of the parameters, given the whole batch's gradient."""
         block = self._blocks[at].place
         params = self.network.params[block]
-        state = {name: vector[block] for name, vector in self.state.items()}
-        self.optimizer.update(params, gradient, state, lr, number, self._decayed[at])
+        shape = self._shapes.get(block.start, params.shape)
+        state = {name: vector[block].reshape(shape) for name, vector in self.state.items()}
+        self.optimizer.update(params.reshape(shape), gradient.reshape(shape), state, lr, number, self._decayed[at])
         if rate and self.average is not None:
             move(self.average[block], params, rate)
 
