@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -268,6 +270,24 @@ def test_a_worker_whose_caller_is_gone_stops(folder: Path, sample_data: Data) ->
     assert trial.run() is None
     assert fanout.advance(replace(orphan, host="elsewhere")) is None  # of whom nothing is known
     assert runs.read(trial.folder).status == "finished"
+
+
+def test_a_worker_that_joblib_begins_anew_is_no_news(folder: Path, sample_data: Data) -> None:
+    # Joblib's own words, for a sweep's tasks are far too small here to make it say so.
+    def begun_anew(task: Task) -> None:
+        warnings.warn("A worker stopped while some jobs were given to the executor.", UserWarning, stacklevel=1)
+
+    work = swept(folder, sample_data, LEARNS)
+    task = work._task(work.trials()[0], 1.0, folder / "data")
+    with pytest.MonkeyPatch.context() as patched, warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        patched.setattr(fanout, "advance", begun_anew)
+        thread = threading.Thread(target=fanout.side_by_side, args=([task], HERE))  # one that is deaf to Ctrl-C then
+        thread.start()
+        thread.join()
+        assert not heard
+        begun_anew(task)
+        assert len(heard) == 1
 
 
 def test_a_run_that_somebody_still_holds_is_waited_for(

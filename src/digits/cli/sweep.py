@@ -182,8 +182,8 @@ def announce(sweep: "Sweep", place: "Place", console: "Console") -> None:
     say(console, f"{sweep.id}: {what}, {seeds} seed{'s' if seeds > 1 else ''} each")
     if same := {key: value for key, value in sweep.entries[0].settings.items() if key not in sweep.varied}:
         say(console, f"all with {settings_text(same)}")
-    if len(left) < len(trials):
-        say(console, f"{len(trials) - len(left)} of the {len(trials)} runs are trained already")
+    if done := len(trials) - len(left):
+        say(console, f"{done} of the {len(trials)} runs {'is' if done == 1 else 'are'} trained already")
     record = sweep.record["data"]
     say(
         console,

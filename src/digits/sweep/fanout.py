@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
@@ -213,7 +214,10 @@ def side_by_side(tasks: Sequence[Task], place: Place) -> list[str | None]:
     resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
-        with place.joined():
+        with place.joined(), warnings.catch_warnings():
+            # Joblib takes what a worker keeps, buffers and libraries, for a leak where its first task was a short one:
+            # it begins another one in its place, and no task is lost.
+            warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
             return list(joblib.Parallel(batch_size=1)(joblib.delayed(advance)(task) for task in tasks))
     except BrokenExecutor as error:
         reason = str(error).split("\n")[0].rstrip(".")
