@@ -67,6 +67,7 @@ FAKE = """
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contender:
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)  # a Dask cluster that was begun here leaves one behind
     script = tmp_path / "fake.py"
     script.write_text(textwrap.dedent(FAKE), encoding="utf-8")
     path = os.pathsep.join(str(ROOT / folder) for folder in ("scripts", "src"))
