@@ -385,7 +385,10 @@ FLAT, DENSE = 'layer = "flatten"', 'layer = "dense", units = 10'
         (in_optimizer("beta1 = 1"), "[optimizer]: beta1 must be at least 0 and less than 1, not 1.0"),
         (in_optimizer("momentum = 1.5", "sgd"), "[optimizer]: momentum must be at least 0 and less than 1, not 1.5"),
         (in_optimizer("nesterov = true", "sgd"), "[optimizer]: nesterov needs a momentum greater than 0"),
-        (in_optimizer("", "adamv"), "[optimizer] name: 'adamv' is not one of sgd, adam, adamw, muon, did you mean 'adam'?"),
+        (
+            in_optimizer("", "adamv"),
+            "[optimizer] name: 'adamv' is not one of sgd, adam, adamw, muon, did you mean 'adam'?",
+        ),
         (SMALLEST + "[optimizer]\nname = 3\n", "[optimizer] name: 3 is not one of sgd, adam, adamw, muon"),
         (in_optimizer("decoupled = true"), "[optimizer]: unknown key 'decoupled'"),
         (in_train("clip = -1"), "[train]: clip must be at least 0, not -1.0"),
