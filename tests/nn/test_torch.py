@@ -257,7 +257,7 @@ def test_updates_of_an_optimizer_from_given_gradients_are_pytorchs(optimizer: Op
 
 
 def test_a_matrix_moves_as_pytorchs_muon_moves_it() -> None:
-    # PyTorch's reckons with the 8 binary digits of bfloat16: of a step it is a hundredth off, of five steps no more.
+    # PyTorch's reckons with the 8 binary digits of bfloat16, so that a step is off by a hundredth of its length.
     rng = np.random.default_rng(0)
     w = rng.normal(size=(72, 20))
     tensor = torch.tensor(w, requires_grad=True)

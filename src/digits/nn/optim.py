@@ -160,7 +160,7 @@ class Muon(AdamW):
     def update(
         self, w: Array, g: Array, state: dict[str, Array], lr: float, step: int, decayed: Sequence[slice]
     ) -> None:
-        """Change w in place, given the gradient g, which is used up; `step` counts from 1."""
+        """Change w in place, numbers (n,) or a hidden layer's whole matrix (n, m); g and the state are of its shape."""
         if w.ndim == 1:
             super().update(w, g, state, lr, step, decayed)
             return
