@@ -203,7 +203,7 @@ def test_a_recipe_of_ones_own_comes_with_those_that_it_extends(tmp_path: Path) -
 
 
 def test_an_ensemble_of_several_recipes_comes_with_all_of_them(tmp_path: Path) -> None:
-    (tmp_path / "wide.toml").write_text('extends = "mlp"\n[optimizer]\nname = "sgd"\n')
+    (tmp_path / "wide.toml").write_text('extends = "mlp"\n[optimizer]\nname = "sgd"\n[loss]\nlabel_smoothing = 0\n')
     mixed = tmp_path / "mixed.toml"
     mixed.write_text('extends = "cnn"\n[ensemble]\nmembers = 3\nothers = ["mlp", "wide.toml"]\n')
     text = build(Plan(str(mixed)), RUNS)
