@@ -191,6 +191,8 @@ def test_the_runs_of_a_recipe_are_the_newest_of_each_seed_and_of_one_kind(tmp_pa
     finished_run(tmp_path, "deep").update(created="2026-11-30")
     unfinished = dated(8, 3)
     unfinished.update(status="failed")
+    dated(9, 1).update(cut_short={"step": 3, "steps": 9})
+    two.update(data={**two.record["data"], "train_images": 7})  # as where a teacher leaves some out
     ledger = runs.every(tmp_path)
     assert recipe_runs(ledger, "cnn") == [zero, one, two]
     folds = finished_run(tmp_path, "deep", rows=range(900), split=Split(0.2).spec())

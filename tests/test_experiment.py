@@ -24,12 +24,13 @@ from digits.data import Data
 from digits.errors import DigitsError
 from digits.experiment import Experiment
 from digits.machine import single_threaded_blas
-from digits.nn import NoAverage, Workers
+from digits.nn import NoAverage, WorkerError, Workers
 from digits.predict import predict
 from digits.recipe import Recipe
 from digits.runs import Run
 from digits.split import Split
 from digits.stats import Score
+from digits.train import Training
 
 
 @pytest.fixture(scope="module")
@@ -480,6 +481,22 @@ def test_blas_is_held_to_one_thread_while_workers_work(own_data: Data, tmp_path:
     with Experiment(begin(tmp_path, own_data), own_data, tmp_path, 2):
         assert {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"} == {1}
     assert [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"] == before
+
+
+def test_the_death_of_a_worker_is_told_of_and_the_training_goes_on_later(
+    own_data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(tmp_path, own_data)
+
+    def killed(_: Training) -> None:
+        raise WorkerError("a worker process has ended (signal 9): is there too little memory?")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "__next__", killed)
+        assert "signal 9" in refusal(lambda: complete(run, own_data))
+    assert runs.read(run.folder).status == "interrupted"
+    complete(run, own_data)
+    assert runs.read(run.folder).status == "finished"
 
 
 # --- a training that diverges

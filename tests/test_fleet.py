@@ -285,7 +285,7 @@ def test_a_kernel_that_is_not_known_yet_is_looked_for_and_one_that_is_gone_is_pu
 def test_what_fails_again_and_again_is_given_up_and_tried_when_asked_anew(works: KaggleStub, data: Data) -> None:
     failing(works, HOW["error"], ATTEMPTS)
     fleet = assembled(data)
-    with pytest.raises(DigitsError, match=r"1 of 3 kernels failed 3 times.*out of memory.*run the same command again"):
+    with pytest.raises(DigitsError, match=r"1 of 3 kernels failed for good.*out of memory.*run the same command again"):
         sail(fleet)
     assert [part.state for part in fleet.parts] == ["done", "failed", "done"]
     assert pushes(works) == {**ONCE_EACH, "digits-numpy-folds-s0-2-of-3": ATTEMPTS}
@@ -326,6 +326,32 @@ def test_members_of_other_data_or_code_are_refused(works: KaggleStub, data: Data
     failing(works, alter, ATTEMPTS)
     with pytest.raises(DigitsError, match="other code than this fleet's"):
         sail(assembled(data))
+
+
+def test_a_member_with_too_little_time_is_refused_and_not_pushed_again(works: KaggleStub, data: Data) -> None:
+    def alter(made: Ending) -> Ending:
+        files = dict(made.files)
+        for name in files:
+            if name.endswith("/members/1/run.json"):
+                files[name] = json.dumps({**json.loads(files[name]), "cut_short": {"step": 5, "steps": 33}}).encode()
+        return Ending(files=files)
+
+    failing(works, alter, 1)
+    fleet = assembled(data)
+    with pytest.raises(DigitsError, match=r"1 of 3 .* step 5 of 33 of member 2: give it more with --hours"):
+        sail(fleet)
+    assert pushes(works) == ONCE_EACH
+    sail(assembled(data))
+    assert pushes(works) == {**ONCE_EACH, "digits-numpy-folds-s0-2-of-3": 2}
+
+
+def test_a_fleet_is_worked_on_by_one_at_a_time(works: KaggleStub, data: Data) -> None:
+    with assembled(data).run.lock():
+        done = call("kernel", "fleet", "--recipe", "folds.toml", "--workers", "1")
+    assert "another process is at work on the run" in str(done.exception)
+    assert not works.kernels
+    command()
+    assert pushes(works) == ONCE_EACH
 
 
 def test_what_kaggle_does_not_finish_can_be_finished_here(works: KaggleStub, data: Data) -> None:

@@ -210,6 +210,7 @@ def test_a_layer_is_set_by_the_number_that_recipe_show_gives_it() -> None:
         ({"network.3.rat": 0.1}, "layer 3 (dropout): unknown key 'rat', did you mean 'rate'?"),
         ({"network.8.rate": 0.1}, "there is no network.8.rate"),
         ({"network.x.rate": 0.1}, "there is no network.x.rate"),
+        ({"network.².rate": 0.1}, "there is no network.².rate"),
         ({"network.rate": 0.1}, "`digits recipe show mlp` numbers the layers"),
         ({"network.3.0.rate": 0.1}, "there is no network.3.0.rate"),
         ({"network": 3}, "network must be a list of layers"),
@@ -229,6 +230,11 @@ def test_an_ensemble_of_several_recipes_is_swept_as_its_refusal_says() -> None:
         grid.configured(mixed, {})
     settings = re.findall(r"--set '?([\w.]+)=([^ '`]+)", str(caught.value))
     assert grid.configured(mixed, {key: json.loads(value) for key, value in settings}).ensemble == Ensemble()
+
+
+def test_a_sweep_takes_no_other_recipes_in() -> None:
+    with pytest.raises(DigitsError, match=r"so \[\] is all that ensemble\.others can be set to"):
+        grid.configured(MLP, {"ensemble.others": ["cnn"]})
 
 
 def test_settings_that_come_to_the_same_are_one_configuration() -> None:
@@ -301,8 +307,15 @@ def test_variants_are_of_the_recipe_with_what_is_set(tmp_path: Path) -> None:
     found = grid.configurations(MLP, sets, variants(tmp_path, "[short]\ntrain.epochs = 1\n[still]\naugment.rotate = 0"))
     epochs = [(one.settings["train.epochs"], one.settings["variant"], one.recipe.train.epochs) for one in found]
     # With one epoch both are the same, which is trained once.
-    assert epochs == [(3, "as it is", 3), (3, "short", 1), (3, "still", 3), (4, "as it is", 4), (4, "still", 4)]
-    assert [one.recipe.name for one in found][2:4] == ["mlp-epochs-3-still", "mlp-epochs-4"]
+    assert epochs == [(3, "as it is", 3), (1, "short", 1), (3, "still", 3), (4, "as it is", 4), (4, "still", 4)]
+    assert [one.recipe.name for one in found][1:4] == ["mlp-epochs-1-short", "mlp-epochs-3-still", "mlp-epochs-4"]
+    assert not any(one.equal for one in found)
+
+
+def test_a_layer_is_not_set_in_a_variant_that_has_a_network_of_its_own(tmp_path: Path) -> None:
+    changed = variants(tmp_path, '[small]\nnetwork = [{ layer = "flatten" }, { layer = "dense", units = 10 }]')
+    with pytest.raises(DigitsError, match=r"'small' has a network of its own, so --set network\.1\.units has no layer"):
+        grid.configurations(MLP, [{"network.1.units": 90}], changed)
 
 
 @pytest.mark.parametrize(

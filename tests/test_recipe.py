@@ -117,9 +117,16 @@ def test_a_file_may_begin_with_a_byte_order_mark_and_end_its_lines_in_crlf() -> 
     assert recipes.load("my.toml").name == "my"
 
 
-def test_a_file_in_a_folder_needs_no_ending() -> None:
+@pytest.mark.parametrize("which", ["folder/mine", "./mine", "mine"])
+def test_only_what_ends_in_toml_is_a_file(which: str) -> None:
     write(SMALLEST, "folder/mine")
-    assert recipes.load("folder/mine").name == "mine"
+    write(SMALLEST, "mine")
+    assert f"there is no recipe {which!r}" in refusal(which)
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    write('extends = "a\\u0000.toml"', "my.toml")
+    assert "is no name of a file" in refusal("my.toml")
 
 
 FRACTIONS = st.floats(0, 0.99)

@@ -144,10 +144,12 @@ def test_members_that_stayed_elsewhere_are_told_of_as_far_as_they_are_recorded(t
     run = finished_run(tmp_path)
     score = {"correct": 9, "images": 10}
     split = {"fraction": 0.0, "folds": 2, "fold": 1, "seed": 0}
-    run.update(members=[{"seed": 7, "split": split, "scores": {"dev": score}, "seconds": {"train": 3.5}}, "what?"])
-    (member,) = told(run)["members"]
-    assert (member["seed"], member["split"], member["seconds"]) == (7, "fold 1 of 2", 3.5)
-    assert member["dev"]["text"] == "90.00% ± 9.49"
+    member = {"seed": 7, "split": split, "scores": {"dev": score}, "seconds": {"train": 3.5}}
+    run.update(members=[member, {**member, "split": {**split, "folds": None, "fold": None}}, "what?"])
+    of_fold, of_all = told(run)["members"]
+    assert (of_fold["seed"], of_fold["split"], of_fold["seconds"]) == (7, "fold 1 of 2", 3.5)
+    assert of_fold["dev"]["text"] == "90.00% ± 9.49"
+    assert of_all["split"] == "nothing"
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,18 @@ def test_an_ensemble_with_no_time_for_one_member_takes_the_weights_as_they_are(k
     assert run.record["status"] == "finished"
     assert here.write_submission().exists()
     assert all("cut_short" in part.record for part in runs.members(run) if part.record["status"] == "finished")
+    assert "cut_short" in run.record
+
+
+def test_an_ensemble_all_of_whose_members_were_at_work_when_time_was_up_says_so(kaggle: Path) -> None:
+    here = Sitting("three.toml", hours=0)
+    here.workers = 3
+    list(here.train())
+    run = run_of(here)
+    parts = [part.record["cut_short"] for part in runs.members(run)]
+    assert len(parts) == 3
+    assert run.record["cut_short"] == min(parts, key=lambda part: part["step"])
+    assert experiment.trained(run.folder.parent, here.recipe, here.data, here.split, 0) is None
 
 
 def test_the_stop_button_saves_and_the_same_cell_goes_on(kaggle: Path, sample_folder: Path, tmp_path: Path) -> None:

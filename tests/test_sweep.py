@@ -201,6 +201,13 @@ def test_a_larger_sweep_takes_over_the_runs_that_are_there_whoever_made_them(fol
     assert not set(larger.entries[0].runs) & {run.id for run in runs.every(folder / "submissions")}
 
 
+@pytest.mark.usefixtures("untrained", "unplotted")
+def test_a_run_that_time_cut_short_is_not_taken_over(folder: Path, sample_data: Data) -> None:
+    mine = alone(folder / "submissions", sample_data, LEARNS, 0)
+    mine.update(cut_short={"step": 3, "steps": 9})
+    assert swept(folder, sample_data, LEARNS).entries[0].runs != [mine.id]
+
+
 @pytest.mark.usefixtures("untrained")
 def test_runs_of_other_data_code_or_split_are_not_taken_over(
     folder: Path, sample_data: Data, monkeypatch: pytest.MonkeyPatch, unplotted: None

@@ -173,7 +173,13 @@ def recipe_runs(ledger: Sequence[Run], name: str, like: Run | None = None) -> li
     That is in its recipe, split and data; with `like`, in the split and data of that run instead. Runs on sample data
     are taken where there are no others. `ledger` has the newest runs first. Raises DigitsError where there are none.
     """
-    named = [run for run in ledger if run.record["recipe"]["name"] == name and run.record["status"] == "finished"]
+    named = [
+        run
+        for run in ledger
+        if run.record["recipe"]["name"] == name
+        and run.record["status"] == "finished"
+        and "cut_short" not in run.record  # else it is not of the whole recipe
+    ]
     named = [run for run in named if not run.sample] or named
     judged = [run for run in named if dev_score(run)]
     known = sorted({run.record["recipe"]["name"] for run in ledger})
@@ -218,7 +224,8 @@ def _sides(pairs: Sequence[Comparison]) -> tuple[list[HeldOut], list[HeldOut]]:
 
 def judged_alike(run: Run, other: Run) -> bool:
     """The runs are of the same split and data, and so were judged on the same images."""
-    return bool(run.record["split"] == other.record["split"] and run.record["data"] == other.record["data"])
+    data = [one.record["data"]["sha256"] for one in (run, other)]  # a teacher may leave out some to train on
+    return bool(run.record["split"] == other.record["split"] and data[0] == data[1])
 
 
 def same_recipe(run: Run, other: Run) -> bool:

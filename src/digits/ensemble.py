@@ -20,7 +20,15 @@ import numpy as np
 from digits import runs
 from digits.data import Data
 from digits.errors import DigitsError
-from digits.experiment import CHECKPOINT, Experiment, beginning, check_same_data, conclude, taken
+from digits.experiment import (
+    CHECKPOINT,
+    Experiment,
+    beginning,
+    check_not_failed,
+    check_same_data,
+    conclude,
+    taken,
+)
 from digits.nn import FORKS, Array, CheckpointError, read_arrays
 from digits.predict import blend
 from digits.recipe import CLASSES, from_table
@@ -64,6 +72,7 @@ class EnsembleExperiment:
         self, run: Run, data: Data, submissions: Path | None, workers: int, only: Collection[int] | None = None
     ) -> None:
         check_same_data(run, data)
+        check_not_failed(run)
         self.run = run
         self.data = data
         self.submissions = submissions
@@ -80,8 +89,9 @@ class EnsembleExperiment:
             stack.enter_context(taken(self.run))
             count, seed = self.recipe.ensemble.members, self.run.record["seed"]
             for number in range(count):
-                kind, split = self.recipe.member(number), self.split.turn(number // len(self.recipe.ensemble.of_each))
-                own = beginning(kind, self.data, split, seed * count + number, self._workers, runs.ledger(self.run))
+                kind, split = self.recipe.member(number), self.split.turn(self.recipe.ensemble.turn(number))
+                own_seed = self.recipe.ensemble.seed(seed, number)
+                own = beginning(kind, self.data, split, own_seed, self._workers, runs.ledger(self.run))
                 self.members.append(runs.member(self.run, number, own))
             self._stack = stack.pop_all()
         return self
@@ -115,19 +125,18 @@ class EnsembleExperiment:
             yield from self._side_by_side(waiting[alone:], stop)
         finally:
             self.members = [runs.read(member.folder) for member in self.members]
-            for member in self.members:
+            for number, member in enumerate(self.members):
                 if member.record["status"] == "failed":
-                    self.run.update(status="failed", reason=f"member {member.id}: {member.record.get('reason')}")
+                    self.run.update(status="failed", reason=f"{self.label(number)}: {member.record.get('reason')}")
 
     def finish(self) -> None:
         """Average the members' predictions, judge, plot and write them down; afterwards the run is finished.
 
-        Where not all members are finished, it is made of those that are, and the record says so in `cut_short`; where
-        none is, of those that were at work, with their weights as they are. Raises DigitsError where there are none
+        Where not all members are finished, it is made of those that are; where none is, of those that were at work,
+        with their weights as they are. The record says either in `cut_short`. Raises DigitsError where there are none
         of these either, or something can't be read or written; the run can then be resumed.
         """
         members = self._finished() or self._as_they_are()
-        all_members = len(members) == len(self.members)
         tests = [_arrays(member, "test.npz")["probabilities"] for member in members]
         rows, held_out = (self.dev_rows, None) if self.split.full else self._held_out(members)
         conclude(
@@ -145,8 +154,15 @@ class EnsembleExperiment:
                 {key: member.record[key] for key in ("seed", "split", "scores", "seconds", "workers")}
                 for member in members
             ],
-            **({} if all_members else {"cut_short": {"members": len(members), "of": len(self.members)}}),
+            **self._cut_short(members),
         )
+
+    def _cut_short(self, members: list[Run]) -> dict[str, Any]:
+        """What the record says where time was up: how many members there are, else how far the last of them came."""
+        if len(members) < len(self.members):
+            return {"cut_short": {"members": len(members), "of": len(self.members)}}
+        short = [member.record["cut_short"] for member in members if "cut_short" in member.record]
+        return {"cut_short": min(short, key=lambda at: at["step"] / at["steps"])} if short else {}
 
     def _finished(self) -> list[Run]:
         return [member for member in self.members if member.record["status"] == "finished"]

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from digits import plots, runs
 from digits.data import Data
 from digits.errors import DigitsError
-from digits.files import sweep, write_whole
+from digits.files import remove_leftovers, write_whole
 from digits.machine import describe, single_threaded_blas
-from digits.nn import Array, CheckpointError, Network, Workers, write_arrays
+from digits.nn import Array, CheckpointError, Network, WorkerError, Workers, write_arrays
 from digits.predict import Images, Mix, blend, predict
 from digits.recipe import Recipe, from_table
 from digits.runs import Run, split_of
@@ -115,13 +115,22 @@ def trained(submissions: Path, recipe: Recipe, data: Data, split: Split, seed: i
 
 
 @contextmanager
+def deaths_told() -> Iterator[None]:
+    """Within, the death of a worker process is a DigitsError."""
+    try:
+        yield
+    except WorkerError as error:
+        raise DigitsError(str(error)) from error
+
+
+@contextmanager
 def taken(run: Run) -> Iterator[None]:
     """Within, the run is this process's alone, with nothing half-written in its folder.
 
     Raises DigitsError where another process is at work on it, or has finished it since its record was read.
     """
     with run.lock():
-        sweep(run.folder)
+        remove_leftovers(run.folder)
         if runs.read(run.folder).record["status"] == "finished":
             raise DigitsError(f"the run {run.id} is finished, there is nothing to resume")
         yield
@@ -140,9 +149,7 @@ class Experiment:
         check_same_data(run, data)
         if "blend" in run.record["recipe"]:
             raise DigitsError(f"{run.id} is a blend, which is not trained: make it anew with `digits blend`")
-        if run.record["status"] == "failed":
-            reason = run.record.get("reason", "it diverged")
-            raise DigitsError(f"the run {run.id} failed for good ({reason}): train anew")
+        check_not_failed(run)
         self.run = run
         self.data = data
         self.submissions = submissions
@@ -187,7 +194,8 @@ class Experiment:
         saved = time.monotonic()
         while not self.complete and not stop():
             try:
-                progress = next(training)
+                with deaths_told():
+                    progress = next(training)
             except DivergedError as error:
                 self.run.update(status="failed", reason=str(error))
                 raise
@@ -212,13 +220,14 @@ class Experiment:
         """
         run, data, training = self.run, self.data, self.training
         short = {} if self.complete else {"cut_short": {"step": training.step, "steps": training.steps}}
-        network = training.predictor()
-        write_whole(run.path("weights.npz"), network.save)
-        train = score_table(*training.evaluate(data.images[self.train_rows], data.labels[self.train_rows]))
-        plots.learning_curves(run.path("learning-curve.png"), run.log(), run.id, training.whole)
-        views = self.recipe.predict
-        dev = None if self.split.full else predict(network, data.images[self.dev_rows], self.workers, views)
-        test = predict(network, data.test_images, self.workers, views)
+        with deaths_told():
+            network = training.predictor()
+            write_whole(run.path("weights.npz"), network.save)
+            train = score_table(*training.evaluate(data.images[self.train_rows], data.labels[self.train_rows]))
+            plots.learning_curves(run.path("learning-curve.png"), run.log(), run.id, training.whole)
+            views = self.recipe.predict
+            dev = None if self.split.full else predict(network, data.images[self.dev_rows], self.workers, views)
+            test = predict(network, data.test_images, self.workers, views)
         conclude(run, data, self.dev_rows, dev, test, self.submissions, train=train, seconds=training.seconds, **short)
         run.path(CHECKPOINT).unlink(missing_ok=True)
 
@@ -286,9 +295,10 @@ def predict_with(run: Run, images: Images, workers: Workers) -> Array:
     if len(parts) < count:
         raise DigitsError(f"{run.id} has {len(parts)} of its {count} members here: train it anew")
     kinds = [recipe] if parts == [run] else [recipe.member(int(part.id)) for part in parts]
-    answers = [
-        predict(load_weights(part), images, workers, kind.predict) for part, kind in zip(parts, kinds, strict=True)
-    ]
+    with deaths_told():
+        answers = [
+            predict(load_weights(part), images, workers, kind.predict) for part, kind in zip(parts, kinds, strict=True)
+        ]
     return blend(answers, recipe.ensemble.average)
 
 
@@ -356,6 +366,13 @@ def load_weights(run: Run) -> Network:
     except CheckpointError as error:
         remedy = "train anew" if run.record["status"] != "training" else f"go on with `digits train --resume {run.id}`"
         raise DigitsError(f"{error}: {remedy}") from error
+
+
+def check_not_failed(run: Run) -> None:
+    """Raise DigitsError where the run has failed, so that there is nothing to go on with."""
+    if run.record["status"] == "failed":
+        reason = run.record.get("reason", "it diverged")
+        raise DigitsError(f"the run {run.id} failed for good ({reason}): train anew")
 
 
 def check_same_data(run: Run, data: Data) -> None:

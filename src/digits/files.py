@@ -37,16 +37,20 @@ def mendable(path: Path) -> Iterator[None]:
         raise DigitsError(f"{path} can't be written ({reason}): {remedy}") from error
 
 
+class TakenError(DigitsError):
+    """Another process is at work on what this one would be alone at."""
+
+
 @contextmanager
 def alone(path: Path, otherwise: str) -> Iterator[None]:
-    """Be the only process that holds this lock file. Raises DigitsError(otherwise) where another one holds it."""
+    """Be the only process that holds this lock file. Raises TakenError(otherwise) where another one holds it."""
     with mendable(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DigitsError(otherwise) from None
+            raise TakenError(otherwise) from None
         yield
     finally:
         os.close(descriptor)
@@ -68,7 +72,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove what a process that was killed left of a file it was writing; only for whoever is alone at the folder."""
     for path in folder.glob(".*"):
         if re.fullmatch(r"\..+\.[0-9a-f]{8}(\.\w+)?", path.name):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+from numpy.typing import NDArray
 
 from digits.augment import Augmentation
 from digits.errors import DigitsError
@@ -22,6 +23,7 @@ from digits.nn import (
     LAYERS,
     OPTIMIZERS,
     AdamW,
+    Array,
     Average,
     Network,
     NoAverage,
@@ -100,6 +102,14 @@ class Ensemble:
         recipes = 1 + len(self.others)
         return [len(range(first, self.members, recipes)) for first in range(recipes)]
 
+    def seed(self, run: int, member: int) -> int:
+        """The seed of a member, counted from 0, of the run with this seed."""
+        return run * self.members + member
+
+    def turn(self, member: int) -> int:
+        """The time round, from 0, in which a member is trained."""
+        return member // (1 + len(self.others))
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -120,6 +130,19 @@ class Teacher:
                 raise ValueError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
         if bool(self.run) != bool(self.weight or self.drop_below):
             raise ValueError("run and weight or drop_below, above 0, go together")
+
+    def lesson(self, labels: NDArray[np.intp], answers: Array) -> tuple[NDArray[np.bool_], NDArray[np.intp] | Array]:
+        """Which of the images with these labels (N,) are to be learnt from, (N,), and the labels or targets of those.
+
+        `answers` (N, 10) are the teacher's probabilities.
+        """
+        each = np.arange(len(labels))
+        kept = answers[each, labels] >= self.drop_below
+        if not self.weight:
+            return kept, labels[kept]
+        targets = self.weight * answers
+        targets[each, labels] += 1 - self.weight
+        return kept, targets[kept].astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -205,7 +228,7 @@ def names() -> list[str]:
 
 
 def load(which: str) -> Recipe:
-    """The packaged recipe of that name, or the one in a file where `which` ends in .toml or has a slash in it.
+    """The packaged recipe of that name, or the one in a file where `which` ends in .toml.
 
     Raises DigitsError, naming the file, the key and the nearest valid one, for what is not a recipe.
     """
@@ -246,7 +269,9 @@ def from_table(table: dict[str, Any], where: str) -> Recipe:
 
 def _read(which: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """The table of a recipe, with that of the one it extends underneath."""
-    is_file = which.endswith(".toml") or os.sep in which
+    if "\0" in which:
+        raise DigitsError(f"{which!r} is no name of a file")
+    is_file = which.endswith(".toml")
     place = os.path.realpath(which) if is_file else which  # another way to write a path makes no other file of it
     if place in seen:
         raise DigitsError(f"{which} refers to itself: {' -> '.join((*seen, place))}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from digits.errors import DigitsError
-from digits.files import alone, make_folder, mendable, write_json, write_whole
+from digits.files import TakenError, alone, make_folder, mendable, write_json, write_whole
 from digits.split import Split
 from digits.stats import Score
 
@@ -145,8 +145,10 @@ class Run:
         try:
             with self.lock():
                 return False
-        except DigitsError:
+        except TakenError:
             return True
+        except DigitsError:  # the folder can't be written, so nobody is at work in it
+            return False
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of log.jsonl, up to one that was cut short by a kill or is damaged."""

@@ -109,7 +109,7 @@ class Outcome:
 def check(run: Run, ledger: Iterable[Run], client: KaggleClient, again: bool, say: Say) -> Allowance:
     """Every check that needs Kaggle: this very file is new to it, the rules are accepted, something is left today.
 
-    Raises DigitsError where one fails. An attempt that was cut short is settled first.
+    Raises DigitsError where one fails. What became of an earlier attempt is to be settled before.
     """
     if not again:
         found = earlier(run, ledger, client.submissions())

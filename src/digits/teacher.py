@@ -58,16 +58,11 @@ def lesson(recipe: Recipe, data: Data, split: Split, submissions: Path) -> Lesso
 
 
 def _taught(recipe: Recipe, rows: Rows, answers: HeldOut, dev: Rows) -> Lesson:
-    teacher = recipe.teacher
-    each = np.arange(len(rows))
-    kept = answers.probabilities[each, answers.labels] >= teacher.drop_below
+    kept, targets = recipe.teacher.lesson(answers.labels, answers.probabilities)
     if not kept.any():
-        raise DigitsError(f"{recipe.name}, [teacher] drop_below: {teacher.drop_below:g} leaves no image to train on")
-    if not teacher.weight:
-        return Lesson(rows[kept], answers.labels[kept], dev)
-    targets = teacher.weight * answers.probabilities
-    targets[each, answers.labels] += 1 - teacher.weight
-    return Lesson(rows[kept], targets[kept].astype(np.float32), dev)
+        below = recipe.teacher.drop_below
+        raise DigitsError(f"{recipe.name}, [teacher] drop_below: {below:g} leaves no image to train on")
+    return Lesson(rows[kept], targets, dev)
 
 
 def _seen(run: Run, data: Data) -> Rows:

@@ -210,9 +210,10 @@ def fleet(
     stop = Stop()
     with _client(console) as client, stop.listening():
         run = fleets.begin(chosen, loaded, split, seed, count, each, worker_count(workers), submissions)
-        work = fleets.Fleet(run, loaded, plan, at_once, submissions)
-        say(console, f"{run.id}: {count} members on {len(work.parts)} kernels, {at_once} at a time")
-        _show_fleet(work, client, stop, console)
+        with run.lock():  # two at one fleet would push everything twice
+            work = fleets.Fleet(run, loaded, plan, at_once, submissions)
+            say(console, f"{run.id}: {count} members on {len(work.parts)} kernels, {at_once} at a time")
+            _show_fleet(work, client, stop, console)
     if not work.complete:
         say(console, "stopped; the kernels go on, and the same command goes on with them")
         raise typer.Exit(128 + (stop.signal or 0))

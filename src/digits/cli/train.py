@@ -165,8 +165,9 @@ def worker_count(wanted: int | None) -> int:
 def split_of_options(dev: float | None, folds: int | None, fold: int | None, seed: int, full: bool) -> "Split":
     from digits.split import DEV, Split
 
-    if full and folds is not None:
-        raise DigitsError("--full holds out nothing and --folds does: leave one of them out")
+    for name, value in (("--folds", folds), ("--dev", dev)):
+        if full and value:
+            raise DigitsError(f"--full holds out nothing and {name} does: leave one of them out")
     if dev is None:
         dev = DEV if folds is None else 0.0
     return Split(0.0 if full else dev, folds, fold, seed)

@@ -54,6 +54,10 @@ class Part:
     reason: str = ""
 
 
+class OutOfTimeError(DigitsError):
+    """A kernel had too little time for its members: pushed again as it is, it would have as little."""
+
+
 class Fleet:
     """The kernels of an ensemble's run, and the work on them."""
 
@@ -104,7 +108,7 @@ class Fleet:
         if failed:
             first = self.parts[failed[0]]
             raise DigitsError(
-                f"{len(failed)} of {len(self.parts)} kernels failed {ATTEMPTS} times, as {first.ref} ({first.reason}): "
+                f"{len(failed)} of {len(self.parts)} kernels failed for good, as {first.ref} ({first.reason}): "
                 "mend that, then run the same command again, it goes on with these alone"
             )
 
@@ -178,18 +182,18 @@ class Fleet:
         except KaggleError:
             raise
         except DigitsError as error:
-            yield self._failed(number, str(error))
+            yield self._failed(number, str(error), hopeless=isinstance(error, OutOfTimeError))
             return
         self._set(number, state=DONE)
         yield f"fetched {part.ref}: member {_numbers(part)}"
 
-    def _failed(self, number: int, reason: str) -> str:
+    def _failed(self, number: int, reason: str, hopeless: bool = False) -> str:
         """Note that an attempt at a part has failed; the sentence for it."""
         part = self.parts[number]
-        again = part.attempts < ATTEMPTS
+        again = part.attempts < ATTEMPTS and not hopeless
         self._unknown.pop(number, None)
         self._set(number, state=WAITING if again else FAILED, reason=reason, status="failed")
-        return f"{reason}; {'it is pushed again' if again else f'given up after {ATTEMPTS} attempts'}"
+        return f"{reason}; {'it is pushed again' if again else 'given up'}"
 
     def _fetch(self, client: KaggleClient, part: Part) -> None:
         """Put the members that a part has trained in place, each whole or not at all."""
@@ -206,6 +210,12 @@ class Fleet:
                 fetch(client, files, inside, stage, lambda _: None)
                 found = checked(stage, part.ref)
                 experiment.check_same_data(found, self.data)
+                if "cut_short" in found.record:
+                    step, steps = found.record["cut_short"].values()
+                    raise OutOfTimeError(
+                        f"time was up when the kernel {part.ref} was at step {step} of {steps} of member {member + 1}: "
+                        "give it more with --hours"
+                    )
                 if found.record["code"]["sha256"] != self.run.record["code"]["sha256"]:
                     raise DigitsError(f"the kernel {part.ref} has run other code than this fleet's")
                 found.update(id=str(member), kernel={"ref": part.ref, "version": part.version})

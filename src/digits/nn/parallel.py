@@ -226,12 +226,12 @@ class DataParallel:
         self.optimizer = optimizer
         self.state = {name: shared_zeros(network.params.shape, network.params.dtype) for name in optimizer.states}
         self.batch = batch
-        self.shards = shards
+        self.shards = min(shards, batch)  # a shard is of an image at least
         self.clip = clip
         self.average = average
         self._load, self._report = load, report
         self._workers = workers
-        self._replicas = [network.replica() for _ in range(shards)]
+        self._replicas = [network.replica() for _ in range(self.shards)]
         hidden = network.hidden() if optimizer.matrices else []
         self._shapes = {place.start: shape for place, shape in hidden}  # of the blocks that are matrices
         self._gradient = Gradient(network, self._replicas, batch, [place for place, _ in hidden])
@@ -241,8 +241,8 @@ class DataParallel:
         )
         self._decayed = [network.decayed(block.place.start, block.place.stop) for block in self._blocks]
         self._squares = shared_zeros((len(self._blocks),), np.float64)  # of the gradient, summed in each block
-        self._losses = [SoftmaxCrossEntropy(loss.label_smoothing) for _ in range(shards)]
-        self._results = shared_zeros((shards, 2), np.float64)  # the loss and the number of right ones
+        self._losses = [SoftmaxCrossEntropy(loss.label_smoothing) for _ in range(self.shards)]
+        self._results = shared_zeros((self.shards, 2), np.float64)  # the loss and the number of right ones
         self._team: Team | None = None
 
     def slices(self, images: int) -> list[slice]:

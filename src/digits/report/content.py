@@ -231,8 +231,10 @@ def _digit_table(right: int, images: int) -> list[Any]:
 
 
 def _fold_text(split: Any) -> str:
-    table = part(split, "fold", "folds")
-    return f"fold {table['fold']} of {table['folds']}" if None not in (table.get("fold"), table.get("folds")) else "dev"
+    table = part(split, "fraction", "fold", "folds")
+    if None not in (table.get("fold"), table.get("folds")):
+        return f"fold {table['fold']} of {table['folds']}"
+    return "nothing" if table.get("fraction") == 0 else "dev"
 
 
 def _data_text(record: dict[str, Any]) -> str:

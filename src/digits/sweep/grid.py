@@ -162,17 +162,21 @@ def configurations(
 
 
 def _varied(base: Recipe, settings: Settings, changed: Mapping[str, Settings] | None) -> Iterable[Configuration]:
-    """The recipe with these settings as every variant changes it, or just so."""
+    """The recipe with these settings as every variant changes it, whose values come before these; or just so."""
     if changed is None:
         return [Configuration(settings, configured(base, settings))]
     found = []
     for variant, changes in changed.items():
+        own = {key: changes.get(key, value) for key, value in settings.items()}
+        layer = next((key for key in settings if key.startswith("network.")), None)
+        if layer and "network" in changes:
+            raise DigitsError(f"the variant {variant!r} has a network of its own, so --set {layer} has no layer to set")
         try:
-            recipe = configured(base, {**settings, **changes})
+            recipe = configured(base, {**own, **changes})
         except DigitsError as error:
             raise DigitsError(f"the variant {variant!r}: {error}") from error
-        named = {**settings, **({VARIANT: variant} if changes else {})}
-        found.append(Configuration({**settings, VARIANT: variant}, replace(recipe, name=_name(base.name, named))))
+        named = {**own, **({VARIANT: variant} if changes else {})}
+        found.append(Configuration({**own, VARIANT: variant}, replace(recipe, name=_name(base.name, named))))
     return found
 
 
@@ -187,6 +191,10 @@ def configured(base: Recipe, settings: Mapping[str, Any]) -> Recipe:
             table["network"] = value
         elif first == "network":
             _set_in_layer(table["network"], rest.split("."), value, where, base.name)
+        elif key == "ensemble.others" and value:
+            raise DigitsError(
+                f"{where}: a sweep is of single networks, so [] is all that ensemble.others can be set to"
+            )
         elif not rest or first in ("name", "description"):
             raise DigitsError(f"{where}: a key has its table's name before it{_tables_with(key, table)}")
         else:
@@ -257,7 +265,7 @@ def _set_in_layer(layers: Any, path: list[str], value: Any, where: str, name: st
     *numbers, key = path
     layer: Any = None
     for number in numbers:
-        if not isinstance(layers, list) or not number.isdigit() or int(number) >= len(layers):
+        if not isinstance(layers, list) or not number.isdecimal() or int(number) >= len(layers):
             numbers = []
             break
         layer = layers[int(number)]

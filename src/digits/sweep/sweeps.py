@@ -135,18 +135,22 @@ def _create(submissions: Path, record: dict[str, Any]) -> Sweep:
 def _ledger(submissions: Path) -> dict[str, str]:
     """The ids of the runs that a sweep may take over, by what they are of; of several the one that came furthest."""
     found: dict[str, str] = {}
-    order = {"interrupted": 0, "failed": 1, "finished": 2}
-    usable = [run for run in runs.every(submissions) if _usable(run)]
-    for run in sorted(usable, key=lambda run: (order[run.status], len(run.log()))):
+    order = ["interrupted", "failed", "finished"]
+    usable = []
+    for run in runs.every(submissions):
+        status, log = run.status, run.log()  # looked at once, as others may be at work
+        if _usable(run, status, bool(log)):
+            usable.append((order.index(status), len(log), run))
+    for *_, run in sorted(usable, key=lambda one: one[:2]):
         found[_key(run.record)] = run.id
     return found
 
 
-def _usable(run: Run) -> bool:
-    """It is finished or has diverged here, or a sweep has left it; and nobody is at it."""
-    status, log = run.status, run.log()
+def _usable(run: Run, status: str, logged: bool) -> bool:
+    """It is finished, with time enough, or has diverged here, or a sweep has left it; and nobody is at it."""
     if status == "finished":
-        return bool(log) and run.path("weights.npz").exists() and not runs.members(run)
+        whole = run.path("weights.npz").exists() and "cut_short" not in run.record
+        return logged and whole and not runs.members(run)
     return status == "failed" or (status == "interrupted" and "sweep" in run.record)
 
 
