@@ -83,10 +83,10 @@ bench: $(RUN_TIME) $(if $(PEERS),$(BESIDE)) ## time the kit against its peers (P
 proof: $(BESIDE) ## check the network against PyTorch, which is installed in build/peers
 	@PYTHONPATH=src build/peers/bin/python -m pytest tests/nn/test_torch.py
 
-figures: $(RUN_TIME) ## draw the README's figures into docs/
+figures: $(RUN_TIME) ## draw the figure of the augmentations into docs/
 	@$(VENV)/bin/python scripts/figures.py
 
-clean: ## remove .venv, caches and sample data; data and runs stay
+clean: ## remove .venv, build/, caches and sample data; data and runs stay
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis data/sample submissions/*-sample submissions/sweeps/*-sample
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf src/*.egg-info
