@@ -371,6 +371,10 @@ FLAT, DENSE = 'layer = "flatten"', 'layer = "dense", units = 10'
             "[mining]: hardest is of an epoch that leaves images out: set share below 1",
         ),
         (
+            in_train("[mining]\nshare = 0.5\nhardest = 0.5\ndraws = 2"),
+            "my.toml, [mining]: draws are as [augment] says, and it says nothing: set draws = 1",
+        ),
+        (
             in_train('batch_size = "all"\n[mining]\nshare = 0.5'),
             'my.toml, [mining]: a batch_size of "all" takes all images in each step: set share = 1 and hardest = 0',
         ),

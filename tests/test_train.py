@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from digits.augment import augment as augmented
 from digits.data import Data
 from digits.errors import DigitsError
 from digits.machine import single_threaded_blas
@@ -112,7 +113,7 @@ def test_other_seeds_give_other_weights_order_and_dropout(start: Start) -> None:
 def test_any_number_of_workers_gives_the_same_training(
     start: Start, batch_size: int | str, augment: dict[str, float], tmp_path: Path
 ) -> None:
-    mining = MINING if batch_size == 20 and augment else {}
+    mining = DRAWN if batch_size == 20 and augment else {}
     chosen = recipe(train={"epochs": 3, "batch_size": batch_size}, augment=augment, mining=mining)
     results = []
     for count in (1, 2, 4):
@@ -122,6 +123,49 @@ def test_any_number_of_workers_gives_the_same_training(
     for steps, arrays in results[1:]:
         assert steps == results[0][0]
         assert_same(arrays, results[0][1])
+
+
+@pytest.mark.parametrize("augment", [{"rotate": 20, "elastic": 0.5}, {"shift": 0.1, "mixup": 0.5}])
+def test_a_hard_image_is_learnt_from_as_it_is_hardest(start: Start, augment: dict[str, float]) -> None:
+    chosen = recipe(network=NORMED, augment=augment, mining={"share": 0.9, "hardest": 0.5, "draws": 3})
+    training = start(chosen)
+    for _ in range(5):
+        next(training)
+    rows, hard = np.arange(40), np.array([1, 4, 30])
+    images, labels = training._hardest_draws(rows, hard, np.random.default_rng(3), training.network)
+    # By hand: all draws, one after the other, and the loss of each by the network as it predicts.
+    each = np.concatenate([rows, hard, hard])
+    drawn, targets = augmented(
+        training._images[each], training._labels[each], np.random.default_rng(3), chosen.augment, 10
+    )
+    if targets.ndim == 1:
+        targets = np.eye(10)[targets]
+    smooth = chosen.loss.label_smoothing
+    p = softmax(training.network.forward(network_input(drawn)))
+    losses = -(((1 - smooth) * targets + smooth / 10) * np.log(p)).sum(axis=1)
+    assert images.shape == (40, 28, 28)
+    for place in range(40):
+        candidates = [place, *(40 + np.flatnonzero(each[40:] == place))]  # a row's number is its place
+        hardest = max(candidates, key=lambda at: losses[at])
+        np.testing.assert_array_equal(images[place], drawn[hardest])
+        shares = labels[place] if labels.ndim == 2 else np.eye(10)[labels[place]]
+        np.testing.assert_allclose(shares, targets[hardest], atol=1e-6)
+    assert any((images[place] != drawn[place]).any() for place in hard)
+
+
+def test_only_the_hard_ones_are_drawn_again(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = recipe(augment=AUGMENT, mining={"share": 0.5, "hardest": 0.4, "draws": 4}, train={"epochs": 3})
+    with Workers(1) as workers:
+        training, seen = start(chosen, workers=workers), []
+        real = Training._augmented
+
+        def counted(self: Training, rows: Array, rng: np.random.Generator) -> Any:
+            seen.append(len(rows))
+            return real(self, rows, rng)
+
+        monkeypatch.setattr(Training, "_augmented", counted)
+        list(training)
+    assert sum(seen) == 3 * (45 + 3 * 18)  # 45 of 90 images an epoch, 18 of them hard
 
 
 def test_an_epoch_is_of_the_images_that_were_hardest_when_they_were_last_learnt_from(start: Start) -> None:
@@ -153,6 +197,7 @@ NORMED = [
     OUT,
 ]
 MINING = {"share": 0.5, "hardest": 0.4}
+DRAWN = {"share": 0.6, "hardest": 0.5, "draws": 3}
 AVERAGES: list[dict[str, Any]] = [{"name": "none"}, {"name": "ema", "decay": 0.8}, {"name": "swa", "start": 0.4}]
 
 OPTIMIZERS: list[dict[str, Any]] = [
@@ -181,6 +226,7 @@ FIRST: dict[str, Any] = {"optimizer": OPTIMIZERS[0], "batch_size": 20}
 @example(at=7, again=12, **FIRST, augment=AUGMENT, average=AVERAGES[1], network=NORMED, mining={})
 @example(at=7, again=12, **FIRST, augment={}, average=AVERAGES[2], network=NORMED, mining={})  # around its start
 @example(at=4, again=8, **FIRST, augment=AUGMENT, average=AVERAGES[0], network=NORMED, mining=MINING)  # of 3 a time
+@example(at=4, again=8, **FIRST, augment=AUGMENT, average=AVERAGES[0], network=NORMED, mining=DRAWN)
 def test_a_training_that_is_interrupted_ends_as_one_that_is_not(
     start: Start,
     at: int,

@@ -12,7 +12,7 @@ from contenders.serving import Job, Step, serve
 from digits import recipe
 from digits.data import load
 from digits.machine import single_threaded_blas
-from digits.nn import Adam, Array, DataParallel, SoftmaxCrossEntropy, Workers, folded, probabilities
+from digits.nn import Adam, Array, DataParallel, Network, SoftmaxCrossEntropy, Workers, folded, probabilities
 from digits.train import STEP, Training, generator
 
 POOL = 2048  # images in memory, to train on
@@ -35,7 +35,7 @@ def training(job: Job, workers: Workers) -> Step:
     net = network(job.network).initialise(np.random.default_rng(0))
     images, labels = pool(POOL)
 
-    def load(number: int, shard: int, part: slice) -> tuple[Array, Array, np.random.Generator]:
+    def load(number: int, shard: int, part: slice, _: Network) -> tuple[Array, Array, np.random.Generator]:
         at = number * job.batch % POOL
         rows = slice(at + part.start, at + part.stop)
         return images[rows], labels[rows], generator(0, STEP, number, shard)

@@ -12,6 +12,7 @@ from digits import plots
 from digits.data import TRAIN
 from digits.errors import DigitsError
 from digits.heldout import HeldOut, Rows, check_same_images, check_same_tables, held_out
+from digits.recipe import Recipe
 from digits.runs import Run, dev_score
 from digits.stats import (
     LEVEL,
@@ -25,6 +26,7 @@ from digits.stats import (
     pairs_needed,
 )
 
+DEFAULTS = Recipe("", ()).resolved()
 FEW = 1e-4  # a smaller p-value is not told apart
 
 
@@ -229,9 +231,18 @@ def judged_alike(run: Run, other: Run) -> bool:
 
 
 def same_recipe(run: Run, other: Run) -> bool:
-    """The recipes agree in all tables that both have: an older record lacks those that the code knew nothing of."""
+    """The recipes agree in all tables that both have, where a key that one lacks has its default.
+
+    An older record lacks the tables and keys that the code of its day knew nothing of.
+    """
     mine, theirs = run.record["recipe"], other.record["recipe"]
-    return all(mine[key] == theirs[key] for key in mine.keys() & theirs.keys() - {"description"})
+    return all(
+        _whole(key, mine[key]) == _whole(key, theirs[key]) for key in mine.keys() & theirs.keys() - {"description"}
+    )
+
+
+def _whole(key: str, table: Any) -> Any:
+    return {**DEFAULTS.get(key, {}), **table} if isinstance(table, dict) else table
 
 
 def difference_plain(difference: Difference) -> dict[str, float]:

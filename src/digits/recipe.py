@@ -263,6 +263,8 @@ def from_table(table: dict[str, Any], where: str) -> Recipe:
         raise DigitsError(
             f'{where}, [mining]: a batch_size of "all" takes all images in each step: set share = 1 and hardest = 0'
         )
+    if recipe.mining.draws > 1 and recipe.augment.none:
+        raise DigitsError(f"{where}, [mining]: draws are as [augment] says, and it says nothing: set draws = 1")
     recipe.build()
     return recipe
 

@@ -22,6 +22,7 @@ from digits.nn import (
     Flatten,
     Network,
     Pixels,
+    SoftmaxCrossEntropy,
     Workers,
     read_arrays,
     renew_statistics,
@@ -46,6 +47,8 @@ PARAMETERS, ORDER, STEP, STATISTICS = range(4)
 # By which averaged weights get batch norm's statistics: their standard error is then a ninetieth of the spread at most,
 # and far less where a channel is of many pixels. What a training itself observes is mostly of its last 20 batches.
 STATISTICS_IMAGES = 8192
+
+PROBED = 16  # images whose losses are asked for at a time: always as many, so that a network's buffers and plans stay
 
 
 def generator(seed: int, purpose: int, *place: int) -> np.random.Generator:
@@ -134,7 +137,8 @@ class Training:
         # An image's loss when it was last learnt from, and as it was when the epoch began, which says what it is of.
         self._losses, self._losses_before = (shared_zeros((len(images),), np.float32) for _ in range(2))
         self._losses[...] = np.inf
-        self._order = shared_zeros((count,), np.intp)  # of the epoch
+        # The images of the epoch in the order of its steps, and which of them are chosen as hard.
+        self._order, self._hard = shared_zeros((count,), np.intp), shared_zeros((count,), np.bool_)
         if self.whole:
             self._order[...] = _by_rarest_pixel(images)
         self._order_epoch = -1
@@ -154,7 +158,8 @@ class Training:
         if self._order_epoch != epoch and not self.whole:
             if at == 0:
                 self._losses_before[...] = self._losses
-            self._order[...] = self.recipe.mining.chosen(self._losses_before, generator(self.seed, ORDER, epoch))
+            rng = generator(self.seed, ORDER, epoch)
+            self._order[...], self._hard[...] = self.recipe.mining.chosen(self._losses_before, rng)
             self._order_epoch = epoch
         size = min((at + 1) * self._batch, self._count) - at * self._batch
         lr = self.recipe.optimizer.lr * self.recipe.schedule.multiple(self.step, self.steps)
@@ -214,7 +219,7 @@ class Training:
             def load(block: slice) -> tuple[Array, np.random.Generator]:
                 rng = generator(self.seed, STATISTICS, block.start)
                 images, _ = self._augmented(rows[block], rng)
-                return images, rng
+                return network_input(images), rng
 
             renew_statistics(self._averaged, self._workers, count, load)
         return self._averaged
@@ -223,26 +228,55 @@ class Training:
         """The score of the weights as they are, averaged if the recipe averages them, and the mean cross-entropy."""
         return judged(predict(self.predictor(), images, self._workers), labels)
 
-    def _load(self, number: int, shard: int, part: slice) -> tuple[Array | Pixels, Array, np.random.Generator]:
+    def _load(
+        self, number: int, shard: int, part: slice, replica: Network
+    ) -> tuple[Array | Pixels, Array, np.random.Generator]:
         """A shard of a step's batch as the network takes it: what the workers call."""
         rng = generator(self.seed, STEP, number - 1, shard)
         if self.whole and self.recipe.augment.none:
             return *self._whole_shard(shard, part), rng
-        return *self._augmented(self._chosen(number, part), rng), rng
+        rows = self._order[self._place(number, part)]
+        hard = np.flatnonzero(self._hard[self._place(number, part)])
+        if self.recipe.mining.draws > 1 and len(hard):
+            images, labels = self._hardest_draws(rows, hard, rng, replica)
+        else:
+            images, labels = self._augmented(rows, rng)
+        return network_input(images), labels, rng
 
     def _report(self, number: int, part: slice, losses: Array) -> None:
         """Keep what came of a shard of a step's batch: what the workers call."""
-        self._losses[self._chosen(number, part)] = losses
+        self._losses[self._order[self._place(number, part)]] = losses
 
-    def _chosen(self, number: int, part: slice) -> NDArray[np.intp]:
-        """The rows of the training images that are a part of a step's batch."""
-        at = (number - 1) % self._epoch_steps
-        return self._order[at * self._batch : (at + 1) * self._batch][part]
+    def _place(self, number: int, part: slice) -> slice:
+        """Where in the epoch a part of a step's batch is."""
+        start = (number - 1) % self._epoch_steps * self._batch
+        return slice(start + part.start, start + part.stop)
 
-    def _augmented(self, rows: NDArray[np.intp], rng: np.random.Generator) -> tuple[Array, Array]:
-        """The training images in these rows as the network takes them, and their labels, as the recipe alters them."""
-        images, labels = augment(self._images[rows], self._labels[rows], rng, self.recipe.augment, CLASSES)
-        return network_input(images), labels
+    def _augmented(self, rows: NDArray[np.intp], rng: np.random.Generator) -> tuple[Images, Labels | Array]:
+        """The training images in these rows and their labels, as the recipe alters them."""
+        return augment(self._images[rows], self._labels[rows], rng, self.recipe.augment, CLASSES)
+
+    def _hardest_draws(
+        self, rows: NDArray[np.intp], hard: NDArray[np.intp], rng: np.random.Generator, network: Network
+    ) -> tuple[Images, Labels | Array]:
+        """The same, but those at the places `hard` altered several times and taken where their loss is the largest."""
+        draws = self.recipe.mining.draws
+        images, labels = self._augmented(np.concatenate([rows, np.tile(rows[hard], draws - 1)]), rng)
+        again = np.arange(len(rows), len(labels)).reshape(draws - 1, len(hard))
+        candidates = np.concatenate([hard[np.newaxis], again])
+        losses = self._probed(images, labels, candidates.ravel(), network).reshape(candidates.shape)
+        chosen = np.arange(len(rows))
+        chosen[hard] = candidates[losses.argmax(axis=0), np.arange(len(hard))]
+        return taken(images, chosen), labels[chosen]
+
+    def _probed(self, images: Images, labels: Labels | Array, places: NDArray[np.intp], network: Network) -> Array:
+        """The loss of each of the images at these places, (n,), by the network as it predicts."""
+        loss = SoftmaxCrossEntropy(self.recipe.loss.label_smoothing)
+        found = []
+        for at in np.resize(places, (-(-len(places) // PROBED), PROBED)):
+            loss.forward(network.forward(network_input(taken(images, at))), labels[at])
+            found.append(loss.losses)
+        return np.concatenate(found)[: len(places)]
 
     def _whole_shard(self, shard: int, part: slice) -> tuple[Array | Pixels, Labels | Array]:
         """A shard of the full batch, which is the same at every step, so it is made once."""
@@ -288,6 +322,11 @@ class Training:
             f"{what} of {self.steps} with a learning rate of {lr:g}: the training diverged; lower lr in [optimizer] "
             f"(try {self.recipe.optimizer.lr / 10:g} with {name}), or give [schedule] a longer warmup"
         )
+
+
+def taken(images: Images, places: NDArray[np.intp]) -> Images:
+    """Those of the images (N, side, side) at these places, innermost in memory as layers have them."""
+    return images.transpose(1, 2, 0).take(places, axis=2).transpose(2, 0, 1)
 
 
 def judged(p: Array, labels: Labels) -> tuple[Score, float]:

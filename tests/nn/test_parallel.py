@@ -67,7 +67,7 @@ def batch(images: int = IMAGES, dtype: type = np.float64) -> tuple[Array, Array]
 
 
 def loader(x: Array, labels: Array) -> Load:
-    return lambda number, shard, part: (x[part], labels[part], np.random.default_rng((number, shard)))
+    return lambda number, shard, part, _: (x[part], labels[part], np.random.default_rng((number, shard)))
 
 
 def trained(
@@ -219,7 +219,7 @@ def test_bytes_are_a_factor_of_a_gradient_as_floats_are() -> None:
             Workers(1),
             4,
             2,
-            lambda number, shard, part, of=of: (of(images[part]), labels[part], np.random.default_rng(0)),  # type: ignore[misc]
+            lambda number, shard, part, _, of=of: (of(images[part]), labels[part], np.random.default_rng(0)),  # type: ignore[misc]
         )
         for of in (lambda pixels: pixels / 255, lambda pixels: Pixels(pixels, np.float64))
     )
@@ -401,7 +401,7 @@ def test_the_steady_state_takes_no_new_memory() -> None:
     x, labels = batch(2000, np.float32)
     first = Pixels(np.abs(x[:500] * 50).astype(np.uint8))
 
-    def load(number: int, shard: int, part: slice) -> tuple[Array | Pixels, Array, np.random.Generator]:
+    def load(number: int, shard: int, part: slice, _: Network) -> tuple[Array | Pixels, Array, np.random.Generator]:
         """One shard as bytes, the others as floats."""
         return x[part] if shard else first, labels[part], np.random.default_rng(shard)
 
@@ -549,7 +549,7 @@ class OddError(Exception):
 
 @pytest.mark.parametrize("count", [1, 4])
 def test_an_error_in_a_worker_is_raised_in_the_caller(count: int, forks: bool) -> None:
-    def load(number: int, shard: int, _: slice) -> tuple[Array, Array, np.random.Generator]:
+    def load(number: int, shard: int, _: slice, __: Network) -> tuple[Array, Array, np.random.Generator]:
         if shard == number:
             raise ZeroDivisionError(f"shard {shard}")
         return *batch(IMAGES // 2), np.random.default_rng(0)

@@ -222,7 +222,7 @@ def test_steps_of_an_optimizer_are_pytorchs(optimizer: Optimizer, network: Netwo
     theirs = theirs_of(optimizer, list(twin.model.parameters()))
     batches = [batch(network, seed + number, images) for number in range(STEPS)]
 
-    def load(number: int, _: int, part: slice) -> tuple[Array, Array, np.random.Generator]:
+    def load(number: int, _: int, part: slice, __: Network) -> tuple[Array, Array, np.random.Generator]:
         x, labels = batches[number - 1]
         return x[part], labels[part], np.random.default_rng(number)
 

@@ -192,16 +192,17 @@ class Result:
     correct: int
 
 
-Load = Callable[[int, int, slice], tuple[Array | Pixels, Array, np.random.Generator]]
+Load = Callable[[int, int, slice, Network], tuple[Array | Pixels, Array, np.random.Generator]]
 Report = Callable[[int, slice, Array], None]
 
 
 class DataParallel:
     """Training steps on a network whose batches, of at most `batch` images, are shared out.
 
-    `load(number, shard, slice)` gives, of the batch of step `number`, that slice's images as the network takes them,
-    their labels (n,) or targets (n, K), and a generator; it is called in the workers, which know of the caller's state
-    only what it was at the first step, but for memory made by `shared_zeros`. `report(number, slice, losses)` is called
+    `load(number, shard, slice, replica)` gives, of the batch of step `number`, that slice's images as the network takes
+    them, their labels (n,) or targets (n, K), and a generator; it may ask the replica, a network as it is at that step,
+    what it predicts. It is called in the workers, which know of the caller's state only what it was at the first step,
+    but for memory made by `shared_zeros`. `report(number, slice, losses)` is called
     there too, with what came of each of the images.
 
     `state` holds the optimizer's vectors by name; with the network's `params` and the number of the step it is all that
@@ -277,8 +278,8 @@ class DataParallel:
         shards = self.slices(count)
         if part == GRADIENTS:
             for shard in dealt(len(shards), worker, team):
-                x, labels, rng = self._load(int(number), shard, shards[shard])
                 replica, loss = self._replicas[shard], self._losses[shard]
+                x, labels, rng = self._load(int(number), shard, shards[shard], replica)
                 self._results[shard] = loss.forward(replica.forward(x, rng), labels)
                 if self._report:
                     self._report(int(number), shards[shard], loss.losses)
