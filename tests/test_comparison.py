@@ -8,7 +8,7 @@ import pytest
 from ledgers import answers, finished_run
 
 from digits import runs
-from digits.comparison import compare, compare_seeds, p_text, recipe_runs
+from digits.comparison import compare, compare_seeds, p_text, recipe_runs, same_recipe
 from digits.errors import DigitsError
 from digits.heldout import held_out
 from digits.nn import write_arrays
@@ -205,6 +205,15 @@ def test_the_runs_of_a_recipe_are_the_newest_of_each_seed_and_of_one_kind(tmp_pa
     full = finished_run(tmp_path, "whole", rows=None)
     with pytest.raises(DigitsError, match="only runs with no dev score of the recipe whole"):
         recipe_runs([full], "whole")
+
+
+def test_an_older_record_that_lacks_a_key_has_its_default(tmp_path: Path) -> None:
+    old, new, other = (finished_run(tmp_path, "cnn", seed) for seed in range(3))
+    for run, mining in ((old, {}), (new, {"draws": 1}), (other, {"draws": 4})):
+        run.update(recipe={**run.record["recipe"], "mining": {"share": 0.25, "hardest": 0.4, **mining}})
+    assert same_recipe(old, new)
+    assert same_recipe(new, old)
+    assert not same_recipe(old, other)
 
 
 def test_runs_on_sample_data_are_compared_only_where_there_are_no_others(tmp_path: Path) -> None:

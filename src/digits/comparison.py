@@ -242,6 +242,7 @@ def same_recipe(run: Run, other: Run) -> bool:
 
 
 def _whole(key: str, table: Any) -> Any:
+    """A table of a recipe with its defaults, where it is one."""
     return {**DEFAULTS.get(key, {}), **table} if isinstance(table, dict) else table
 
 

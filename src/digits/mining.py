@@ -12,7 +12,7 @@ from digits.nn import Array
 class Mining:
     """An epoch is of `share` of the training images, and of these `hardest` are the share that is chosen as hard.
 
-    These are drawn out of shape `draws` times, and learnt from as they are hardest for the network as it is (MaxUp,
+    The hard ones are altered `draws` times, and learnt from as they are hardest for the network as it is (MaxUp,
     Gong et al. 2021, arXiv 2002.09024, who do so with all images).
 
     Hard are those whose loss was the largest when they were last learnt from (hard example mining, after Shrivastava et

@@ -267,14 +267,14 @@ class Training:
         losses = self._probed(images, labels, candidates.ravel(), network).reshape(candidates.shape)
         chosen = np.arange(len(rows))
         chosen[hard] = candidates[losses.argmax(axis=0), np.arange(len(hard))]
-        return taken(images, chosen), labels[chosen]
+        return picked(images, chosen), labels[chosen]
 
     def _probed(self, images: Images, labels: Labels | Array, places: NDArray[np.intp], network: Network) -> Array:
         """The loss of each of the images at these places, (n,), by the network as it predicts."""
         loss = SoftmaxCrossEntropy(self.recipe.loss.label_smoothing)
         found = []
         for at in np.resize(places, (-(-len(places) // PROBED), PROBED)):
-            loss.forward(network.forward(network_input(taken(images, at))), labels[at])
+            loss.forward(network.forward(network_input(picked(images, at))), labels[at])
             found.append(loss.losses)
         return np.concatenate(found)[: len(places)]
 
@@ -324,7 +324,7 @@ class Training:
         )
 
 
-def taken(images: Images, places: NDArray[np.intp]) -> Images:
+def picked(images: Images, places: NDArray[np.intp]) -> Images:
     """Those of the images (N, side, side) at these places, innermost in memory as layers have them."""
     return images.transpose(1, 2, 0).take(places, axis=2).transpose(2, 0, 1)
 
