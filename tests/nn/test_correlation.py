@@ -68,7 +68,6 @@ def test_a_convolution_is_its_six_loops(
     with pytest.MonkeyPatch.context() as patch:
         for module in (correlation, tiles):
             patch.setattr(module, "SMALL_PRODUCTS", small_products)  # whatever the processor at hand
-        patch.setattr(correlation, "GATHERED_CHANNELS", 1 if wide else 64)
         for bytes_of in ("BLOCK_BYTES", "PREDICTION_BLOCK_BYTES"):
             patch.setattr(correlation, bytes_of, 1 << (10 if wide else 30))  # several blocks, or one
         check_against_loops(*case, seed)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from digits.nn.geometry import Geometry, runs
-from digits.nn.plans import Call, Calls, CallsFor
+from digits.nn.plans import Calls, CallsFor
 from digits.nn.products import order_of
 from digits.nn.scratch import Array, Shape, thread_scratch, thread_zeros
-from digits.nn.tiles import in_one, merged, tiled
+from digits.nn.tiles import copied, in_one, merged, tiled
 from digits.nn.toom_cook import POINTS, strided_toom_cook
 
 PLAIN_CHANNELS = 8  # below which spreading costs more than it saves
@@ -191,7 +191,7 @@ class ToomCook(Columns):
             yield out[:, tile].fill, 0
         for first, last, low, high in self._reads:
             tiles = self._tiles(x, first, last, low, high)
-            yield mapped(self.BT[:, low:high], tiles, out[:, first:last])
+            yield from mapped(self.BT[:, low:high], tiles, out[:, first:last])
 
     def rows_of(self, rows: int, images: int, dtype: Any) -> Array:
         return tiled("rows", (self.products, rows, self.depth, self.tiles, images), dtype)
@@ -212,7 +212,7 @@ class ToomCook(Columns):
         )
         B = self._beside()
         for first, last, low, high in self._writes:
-            yield mapped(B[low:high], beside[:, first:last], self._tiles(dx, first, last, low, high))
+            yield from mapped(B[low:high], beside[:, first:last], self._tiles(dx, first, last, low, high))
         yield dx[:, self.step * (self.tiles + self.reach) - self.geometry.left :].fill, 0
 
     def products_of(self, y: Array) -> Array:
@@ -224,12 +224,12 @@ class ToomCook(Columns):
     def join(self, products: Array, y: Array) -> Calls:
         source = products.transpose(1, 3, 0, 2, 4)
         for first, last, _, count in self._joins:
-            yield mapped(self.AT[:count], source[:, first:last], self._results(y, first, last, count))
+            yield from mapped(self.AT[:count], source[:, first:last], self._results(y, first, last, count))
 
     def join_back(self, dy: Array, dproducts: Array) -> Calls:
         out = dproducts.transpose(1, 3, 0, 2, 4)
         for first, last, _, count in self._joins:
-            yield mapped(self.AT[:count].T, self._results(dy, first, last, count), out[:, first:last])
+            yield from mapped(self.AT[:count].T, self._results(dy, first, last, count), out[:, first:last])
 
     def _products(self, key: str, shape: Shape, dtype: Any) -> Array:
         rows, _, channels, images = shape
@@ -267,12 +267,17 @@ def tiles_of(x: Array, start: int, tiles: int, step: int, width: int) -> Array:
     )
 
 
-def mapped(matrix: Array, columns: Array, out: Array) -> Call:
+def mapped(matrix: Array, columns: Array, out: Array) -> Calls:
     """A matrix (m, n) times (rows, tiles, n, C, N), into out (rows, tiles, m, C, N).
 
-    It is one product a tile where all channels lie together, else one a channel.
+    It is one product a tile, of all channels at once. Where they do not lie together in memory it takes less time to
+    copy them, before or afterwards, than to make a product of each.
     """
-    matrix = matrix.astype(out.dtype, order_of(len(matrix)))
-    if in_one(columns) and in_one(out):
-        return np.matmul, matrix, merged(columns), merged(out)
-    return np.matmul, matrix, columns.swapaxes(2, 3), out.swapaxes(2, 3)
+    source, product = columns, out
+    if not in_one(columns):
+        source = yield from copied("together", columns)
+    if not in_one(out):
+        product = thread_scratch("to be copied", out.shape, out.dtype)
+    yield np.matmul, matrix.astype(out.dtype, order_of(len(matrix))), merged(source), merged(product)
+    if product is not out:
+        yield np.copyto, out, product

@@ -27,13 +27,12 @@ from digits.nn.geometry import Geometry, runs
 from digits.nn.plans import Call, Calls, Plans
 from digits.nn.products import SMALL_PRODUCTS
 from digits.nn.scratch import Array, thread_scratch
-from digits.nn.tiles import add_products, add_sums, copied, matrices, merged, multiply_rows, tiled, transposed, windows
+from digits.nn.tiles import add_products, add_sums, copied, matrices, multiply_rows, tiled, transposed, windows
 
 BLOCK_BYTES = 3 << 18  # of spread rows and products at a time: few enough for a core's cache, many for the overlap
 PREDICTION_BLOCK_BYTES = 3 << 19  # the same in prediction, where larger blocks pay: in training they do not
 PASSING_BLOCKS = 2  # for whose rows there is room: what the next block takes on does not overlap its new place
-TURNED_DEPTH = 24  # rows of a matrix from which on transposing what it is multiplied with pays
-GATHERED_CHANNELS = 64  # from which on gathering rows for a single product over all of them pays, if it may be large
+TURNED_DEPTH = 24  # rows of a matrix from which on transposing what it is multiplied with pays, in small products
 
 
 class ByRows(NamedTuple):
@@ -85,9 +84,7 @@ class Correlation:
         tops = [g.stride * row - g.top for row in range(g.out_height)]
         self._forward_taps = [(max(-top, 0), min(g.height - top, g.kernel)) for top in tops]
         self._blank = [row for row, (low, high) in enumerate(self._forward_taps) if low >= high]
-        self._turns = g.kernel * self._columns.depth >= TURNED_DEPTH
-        wide = g.stride == 1 and min(g.channels, g.out_channels) >= GATHERED_CHANNELS
-        self._gathers = wide and not SMALL_PRODUCTS
+        self._turns = SMALL_PRODUCTS and g.kernel * self._columns.depth >= TURNED_DEPTH
         self._backward_taps = [self._taps_of(phase) for phase in range(min(g.stride, g.kernel))]
         met = {
             g.stride * q + phase - g.top
@@ -221,28 +218,10 @@ class Correlation:
         pixels = matrices(dproducts).swapaxes(3, 4)
         if self._turns:
             pixels = yield from copied("by column", pixels)
-            if self._gathers:
-                yield from self._gathered_gradient(rows[start : stop + g.kernel - 1], pixels, start, stop, dweights)
-                return
         for first, last, low, high in runs(self._forward_taps, start, stop):
             met = matrices(windows(rows[g.stride * first + low :], last - first, high - low, g.stride))
             total = dweights[:, low:high].reshape(len(met), -1, g.out_channels)
             yield from add_products(met, pixels[:, first - start : last - start], total)
-
-    def _gathered_gradient(self, rows: Array, pixels: Array, start: int, stop: int, dweights: Array) -> Calls:
-        """The same where the stride is 1, by one product for each row of the kernel over all rows of dy that it meets.
-
-        Given are only the spread rows that are met, and of those of dy their pixels (products, rows, 1, tiles · N, M).
-        """
-        g = self.geometry
-        # (products, depth, rows, tiles · N)
-        channels = yield from copied("by channel", merged(rows).swapaxes(1, 2))
-        for tap in range(g.kernel):
-            first, last = max(g.top - tap, start), min(g.top - tap + g.height, stop)
-            if first < last:
-                met = channels[:, :, first - start + tap : last - start + tap]
-                theirs = pixels[:, first - start : last - start].reshape(len(pixels), 1, 1, -1, g.out_channels)
-                yield from add_products(met.reshape(len(met), 1, 1, met.shape[1], -1), theirs, dweights[:, tap])
 
     def _input_gradient(self, weights: list[Array], dproducts: Passing, start: int, stop: int, dx: Array) -> Calls:
         """The rows of dx whose last row of dy is one from start to stop."""
