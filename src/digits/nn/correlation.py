@@ -31,7 +31,7 @@ from digits.nn.tiles import add_products, add_sums, copied, matrices, multiply_r
 
 BLOCK_BYTES = 3 << 18  # of spread rows and products at a time: few enough for a core's cache, many for the overlap
 PREDICTION_BLOCK_BYTES = 3 << 19  # the same in prediction, where larger blocks pay: in training they do not
-PASSING_BLOCKS = 2  # for whose rows there is room: what the next block takes on does not overlap its new place
+PASSING_BLOCKS = 2 if SMALL_PRODUCTS else 4  # for whose rows there is room; 2 at least, so that none moves onto itself
 TURNED_DEPTH = 24  # rows of a matrix from which on transposing what it is multiplied with pays, in small products
 
 
