@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from digits.nn.products import SMALL_PRODUCTS
 from digits.nn.scratch import Array, Scratch, Shape, thread_scratch
 
-TILE = 64  # images in one product: OpenBLAS multiplies matrices as small as these without repacking them
-TILES = 46  # that are widened at a time, at most: few calls from Python, and floats that stay in the cache
+# Images in one product, 64 of which OpenBLAS multiplies without repacking them if it has AVX-512 for it, and how many
+# such tiles are widened at a time, at most: few calls from Python, and floats that stay in the cache.
+TILE, TILES = (64, 46) if SMALL_PRODUCTS else (256, 12)
 
 
 class Widened(threading.local):
