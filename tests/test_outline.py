@@ -50,7 +50,7 @@ def test_a_row_says_what_a_layer_is_and_does() -> None:
 
 def test_settings_are_what_is_not_the_default() -> None:
     mlp = recipes.load("mlp")
-    assert outline.settings(mlp.train) == {"epochs": 240, "batch_size": 256, "shards": 2, "report_every": 20}
+    assert outline.settings(mlp.train) == {"epochs": 160, "batch_size": 256, "shards": 2, "report_every": 20}
     assert outline.settings(recipes.load("seed").loss) == {}
 
 

@@ -48,7 +48,7 @@ PARAMETERS, ORDER, STEP, STATISTICS = range(4)
 # and far less where a channel is of many pixels. What a training itself observes is mostly of its last 20 batches.
 STATISTICS_IMAGES = 8192
 
-PROBED = 16  # images whose losses are asked for at a time: always as many, so that a network's buffers and plans stay
+PROBED = 16, 64  # images whose losses are asked for at a time, so or so many: a network's buffers and plans stay
 
 
 def generator(seed: int, purpose: int, *place: int) -> np.random.Generator:
@@ -273,9 +273,14 @@ class Training:
         """The loss of each of the images at these places, (n,), by the network as it predicts."""
         loss = SoftmaxCrossEntropy(self.recipe.loss.label_smoothing)
         found = []
-        for at in np.resize(places, (-(-len(places) // PROBED), PROBED)):
+        few, many = PROBED
+        start = 0
+        while start < len(places):
+            left = len(places) - start
+            at = np.resize(places[start : start + many], many if left > many // 2 else few)
             loss.forward(network.forward(network_input(picked(images, at))), labels[at])
             found.append(loss.losses)
+            start += len(at)
         return np.concatenate(found)[: len(places)]
 
     def _whole_shard(self, shard: int, part: slice) -> tuple[Array | Pixels, Labels | Array]:
