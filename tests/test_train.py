@@ -5,7 +5,7 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,13 +125,16 @@ def test_any_number_of_workers_gives_the_same_training(
         assert_same(arrays, results[0][1])
 
 
+@pytest.mark.parametrize("places", [[1, 4, 30], range(7, 29), range(3, 19), range(40)])  # 9, 66, 48 and 120 draws
 @pytest.mark.parametrize("augment", [{"rotate": 20, "elastic": 0.5}, {"shift": 0.1, "mixup": 0.5}])
-def test_a_hard_image_is_learnt_from_as_it_is_hardest(start: Start, augment: dict[str, float]) -> None:
+def test_a_hard_image_is_learnt_from_as_it_is_hardest(
+    start: Start, augment: dict[str, float], places: Sequence[int]
+) -> None:
     chosen = recipe(network=NORMED, augment=augment, mining={"share": 0.9, "hardest": 0.5, "draws": 3})
     training = start(chosen)
     for _ in range(5):
         next(training)
-    rows, hard = np.arange(40), np.array([1, 4, 30])
+    rows, hard = np.arange(40), np.array(places)
     images, labels = training._hardest_draws(rows, hard, np.random.default_rng(3), training.network)
     # By hand: all draws, one after the other, and the loss of each by the network as it predicts.
     each = np.concatenate([rows, hard, hard])
