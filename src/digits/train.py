@@ -48,7 +48,7 @@ PARAMETERS, ORDER, STEP, STATISTICS = range(4)
 # and far less where a channel is of many pixels. What a training itself observes is mostly of its last 20 batches.
 STATISTICS_IMAGES = 8192
 
-PROBED = 16, 64  # images whose losses are asked for at a time, so or so many: a network's buffers and plans stay
+PROBED = 16, 64  # images whose losses are asked for at a time: of two numbers only, so that buffers and plans stay
 
 
 def generator(seed: int, purpose: int, *place: int) -> np.random.Generator:

@@ -37,7 +37,9 @@ from digits.nn.products import SMALL_PRODUCTS
 from digits.nn.scratch import Array, shared_zeros
 
 PREDICTION_IMAGES = 64, 512  # that are predicted at a time, at least and at most
-PREDICTION_NUMBERS = 1 << (20 if SMALL_PRODUCTS else 21)  # of a layer's, at most: fewer stay in cache, more go quicker
+# Numbers that a layer makes of them, at most: larger buffers do not stay in cache, but without AVX-512 products of more
+# images are quicker.
+PREDICTION_NUMBERS = 1 << (20 if SMALL_PRODUCTS else 21)
 STATISTICS_IMAGES = 128  # whose statistics are taken together, about a batch's
 NUMBERS = 5  # that a call of a team has at most
 AWAKE_SECONDS = 0.001  # of looking at a semaphore before sleeping on it: waking up takes longer than most waits
