@@ -14,9 +14,6 @@ from digits import runs
 from digits.runs import Run
 
 FREQUENT = "from digits import experiment; experiment.CHECKPOINT_SECONDS = 0.05"
-# Half of the plots' time is the gallery of mistakes; it is drawn in other tests.
-NO_GALLERY = "from digits import plots, files; plots.mistakes = lambda path, *_: files.write_text(path, '')"
-QUICKER = f"{FREQUENT}\n{NO_GALLERY}"
 NOON = """
 from datetime import datetime
 from digits import runs
@@ -34,7 +31,7 @@ def digits(tmp_path: Path, sample_folder: Path) -> Digits:
     (tmp_path / "long.toml").write_text(LONG)
     (tmp_path / "quick.toml").write_text(LONG.replace("epochs = 120", "epochs = 2"))
     (tmp_path / "data").symlink_to(sample_folder)
-    return Digits(tmp_path)
+    return Digits(tmp_path, plots=False)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +40,10 @@ def uninterrupted(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("uninterrupted")
     (folder / "long.toml").write_text(LONG)
     (folder / "data").symlink_to(sample_folder)
-    status, _, err = Digits(folder)("train", "long.toml", before=NO_GALLERY)
+    digits = Digits(folder, plots=False)
+    status, _, err = digits("train", "long.toml")
     assert (status, err) == (0, "")
-    return Digits(folder).run()
+    return digits.run()
 
 
 def same(run: Run, other: Run) -> None:
@@ -73,7 +71,7 @@ def test_a_signal_stops_a_training_after_a_step_and_resume_goes_on_bit_for_bit(
     assert re.search(rf"stopped at step \d+ of 2160; go on with: digits train --resume {run.id}\n$", out)
     assert run.status == "interrupted"
     assert not run.path("submission.csv").exists()
-    code, out, err = digits("train", "--resume", run.id, "--workers", 1, before=NO_GALLERY)
+    code, out, err = digits("train", "--resume", run.id, "--workers", 1)
     assert (code, err) == (0, "")
     assert re.search(r"going on from step [1-9]\d* of 2160\n", out)
     same(digits.run(), uninterrupted)
@@ -82,7 +80,7 @@ def test_a_signal_stops_a_training_after_a_step_and_resume_goes_on_bit_for_bit(
 def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     digits: Digits, uninterrupted: Run
 ) -> None:
-    process = digits.start("train", "long.toml", before=QUICKER)
+    process = digits.start("train", "long.toml", before=FREQUENT)
     for lines in (2, 9, 40):
         wait_until(lambda lines=lines: logged(digits.submissions) >= lines, process)
         process.kill()
@@ -91,7 +89,7 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
         run = digits.run()
         assert run.status == "interrupted"
         assert [line["epoch"] for line in run.log()] == list(range(1, len(run.log()) + 1))
-        process = digits.start("train", "--resume", run.id, before=QUICKER)
+        process = digits.start("train", "--resume", run.id, before=FREQUENT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert "going on from step " in out
@@ -138,7 +136,7 @@ def test_a_second_resume_of_one_run_is_refused_in_a_sentence(digits: Digits) -> 
 
 
 def test_two_trainings_begun_in_the_same_second_give_two_whole_runs(digits: Digits) -> None:
-    both = [digits.start("train", "quick.toml", before=f"{NO_GALLERY}\n{NOON}") for _ in range(2)]
+    both = [digits.start("train", "quick.toml", before=NOON) for _ in range(2)]
     for process in both:
         _, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (0, "")
@@ -219,7 +217,7 @@ def test_a_disk_that_fills_up_ends_a_training_with_one_sentence(digits: Digits, 
     for run in left:
         json.loads(run.path("run.json").read_text())
         assert f"`digits train --resume {run.id}` goes on" in err
-        assert digits("train", "--resume", run.id, before=NO_GALLERY)[0] == 0
+        assert digits("train", "--resume", run.id)[0] == 0
         assert runs.read(run.folder).status == "finished"
         assert not list(run.folder.glob(".*.*"))
 

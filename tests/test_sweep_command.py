@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs import LONG, UNPLOTTED, Digits, complete, files, logged, wait_until
+from jobs import LONG, Digits, complete, files, logged, wait_until
 from typer.testing import CliRunner, Result
 
 from digits import data, experiment, outline, runs
@@ -120,6 +120,7 @@ def test_the_time_that_is_expected_is_by_the_images_that_an_epoch_is_of(
     assert "\nexpected training time: about 2.0 min if none" in text
 
 
+@pytest.mark.usefixtures("unplotted")
 def test_variants_are_in_the_table_by_their_names(shop: Path) -> None:
     (shop / "variants.toml").write_text('["half the rate"]\noptimizer.lr = 5e-4\n[shifted]\naugment.shift = 0.1\n')
     line = (
@@ -215,10 +216,8 @@ def test_ctrl_c_stops_all_processes_in_order_and_the_same_command_goes_on_bit_fo
     (tmp_path / "long.toml").write_text(LONG.replace("epochs = 120", "epochs = 60"))
     (tmp_path / "data").symlink_to(sample_folder)
     command: Any = ["sweep", "long.toml", "--seeds", "2", "--workers", "2"]
-    digits = Digits(tmp_path)
-    (tmp_path / "sitecustomize.py").write_text(UNPLOTTED)  # workers are processes of their own, and begin with it
-    environment = {"PYTHONPATH": str(tmp_path)}
-    process = digits.start(*command, before="import os; os.setpgid(0, 0)", environment=environment)
+    digits = Digits(tmp_path, plots=False)
+    process = digits.start(*command, before="import os; os.setpgid(0, 0)")
     wait_until(lambda: logged(digits.submissions) >= 2, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
     out, err = process.communicate(timeout=60)
@@ -227,7 +226,7 @@ def test_ctrl_c_stops_all_processes_in_order_and_the_same_command_goes_on_bit_fo
     assert out.endswith(f"\nstopped; go on with: digits sweep --resume {work.id}\n")
     assert not [run for run in runs.every(digits.submissions) if run.status != "interrupted"]
     assert all(run.path("checkpoint.npz").exists() for run in runs.every(digits.submissions))
-    again = digits.start(*command, environment=environment)
+    again = digits.start(*command)
     out, err = again.communicate(timeout=60)
     assert (again.returncode, err) == (0, "")
     assert out.startswith(f"{work.id}: ")
