@@ -632,7 +632,7 @@ def test_recipe_show_prints_layers_shapes_and_costs(hasty: None) -> None:
 
 
 def test_recipe_show_says_how_many_cores_have_no_work(hasty: None) -> None:
-    for workers, words in ((4, "4 cores"), (7, "7 cores, 3 of them idle: the batch is cut into shards = 4")):
+    for workers, words in ((4, "4 cores"), (7, "7 cores, 3 of them mostly idle: the batch is cut into shards = 4")):
         assert done("recipe", "show", "block.toml", "--workers", workers).endswith(f" just now on {words}\n")
     Path("many.toml").write_text('extends = "block.toml"\n[ensemble]\nmembers = 8\n')
     assert done("recipe", "show", "many.toml", "--workers", 7).endswith(" just now on 7 cores\n")

@@ -97,7 +97,7 @@ def show_recipe(recipe: RecipeArgument = DEFAULT_RECIPE, workers: WorkerCount = 
     cores = f"{workers} core{'s' if workers > 1 else ''}"
     idle = workers - chosen.train.shards
     if chosen.ensemble.members == 1 and idle > 0:
-        cores += f", {idle} of them idle: the batch is cut into shards = {chosen.train.shards}"
+        cores += f", {idle} of them mostly idle: the batch is cut into shards = {chosen.train.shards}"
     time = f"{seconds_text(seconds)} an epoch of {images:,} images, {seconds_text(whole)} for {epochs}"
     if chosen.ensemble.others:
         time = f"{seconds_text(whole)} for the {chosen.ensemble.members} members"
