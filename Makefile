@@ -70,7 +70,7 @@ kernel-push: $(RUN_TIME) ## make it, push it to Kaggle, private, and wait for it
 	@$(DIGITS) kernel push --recipe "$(RECIPE)" --seed $(SEED)
 
 test: $(DEV) $(if $(ON_KAGGLE),$(KAGGLE)) ## run the tests (ON_KAGGLE=1: also with Kaggle's versions, in build/kaggle)
-	@$(VENV)/bin/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	@env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 lint: $(DEV) ## check style and types
 	@$(VENV)/bin/ruff check

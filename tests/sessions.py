@@ -11,14 +11,17 @@ import pytest
 from kaggle_stub import Ending
 from test_submit import QUICK, official
 
-from digits.data import MARKER
+from digits.data import MARKER, Data
 from digits.sitting import ROOT, Sitting
 from digits.stop import Stop
 
 
 @pytest.fixture(scope="module")
-def stall(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with data that counts as the competition's own, and a quick recipe."""
+def stall(sample_folder: Path, sample_data: Data, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with data that counts as the competition's own, and a quick recipe.
+
+    The sample data is loaded before, while it counts as what it is.
+    """
     folder = tmp_path_factory.mktemp("stall")
     shutil.copytree(sample_folder, folder / "data")
     (folder / "data" / MARKER).unlink()

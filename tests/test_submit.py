@@ -19,10 +19,11 @@ from typer.testing import CliRunner, Result
 import digits.kaggle.client
 from digits import data, runs, submit
 from digits.cli import app
-from digits.data import Data, Table
+from digits.data import Data
 from digits.errors import DigitsError
 from digits.runs import Run
 from digits.stats import Score
+from digits.table import TEST, TRAIN
 
 ROOT = Path(__file__).parent.parent
 QUICK = """
@@ -46,8 +47,11 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def shop(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with data that counts as the competition's own, a quick recipe, and a finished run of it."""
+def shop(sample_folder: Path, sample_data: Data, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with data that counts as the competition's own, a quick recipe, and a finished run of it.
+
+    The sample data is loaded before, while it counts as what it is.
+    """
     folder = tmp_path_factory.mktemp("shop")
     shutil.copytree(sample_folder, folder / "data")
     (folder / "data" / data.MARKER).unlink()
@@ -61,7 +65,7 @@ def shop(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def official(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Have the tables in a folder count as the competition's."""
-    for name, table in (("TRAIN", data.TRAIN), ("TEST", data.TEST)):
+    for name, table in (("TRAIN", TRAIN), ("TEST", TEST)):
         values = data._read(folder / table.file, table, folder)
         known = replace(table, rows=len(values.values), sha256=values.sha256)
         for module in (data, submit):
@@ -230,7 +234,7 @@ def test_a_run_that_is_not_fit_never_reaches_kaggle(
 def test_own_data_with_another_test_table_is_not_submitted(kaggle: KaggleStub, place: Path, sample_data: Data) -> None:
     submit_quick("--dry-run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(submit, "TEST", Table("test.csv", submit.TEST.columns, submit.TEST.rows, "0" * 64))
+        patch.setattr(submit, "TEST", replace(TEST, sha256="0" * 64))
         with pytest.raises(DigitsError, match="not the competition's"):
             submit.check_run(only_run(), sample_data.sha256["test.csv"])
 

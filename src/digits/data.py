@@ -22,7 +22,7 @@ from digits.errors import DigitsError
 from digits.files import make_folder, mendable, write_json, write_whole
 from digits.nn import CheckpointError, read_arrays, write_arrays
 from digits.submission import check_submission
-from digits.table import MEND, TEST_COLUMNS, TRAIN_COLUMNS, parse_table, read_bytes
+from digits.table import MEND, SAMPLE_SUBMISSION, TEST, TRAIN, Table, parse_table, read_bytes
 
 Kind = Literal["official", "sample", "own"]
 Say = Callable[[str], None]
@@ -36,21 +36,6 @@ KAGGLE_INPUTS = (
 # depth in one place for all of them, and now and then a SystemError comes of it.
 READING = threading.Lock()
 LARGEST_MEMBER = 1 << 30  # bytes; the competition's largest file has 77 million
-
-
-@dataclass(frozen=True)
-class Table:
-    """One of the two tables, as the competition has it."""
-
-    file: str
-    columns: tuple[str, ...]
-    rows: int
-    sha256: str
-
-
-TRAIN = Table("train.csv", TRAIN_COLUMNS, 42_000, "b35cc952c291f03d995f48721373e69454f689e299d724bd9a5927bdabddfeed")
-TEST = Table("test.csv", TEST_COLUMNS, 28_000, "3353d136e718a01b18f4e2097d2f0bbd2676e5887b75b9497e35d34e90820013")
-SAMPLE_SUBMISSION = "sample_submission.csv"
 
 
 @dataclass(frozen=True)

@@ -288,6 +288,10 @@ def read(folder: Path) -> Run:
 
 def _fits(value: Any, right: Any) -> bool:
     """The value is of the type, one of the values, a list of such, or a table with such under the keys given."""
+    if right is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    if isinstance(right, type):  # most are, and of a thousand runs all are asked
+        return isinstance(value, right) and not (right is int and isinstance(value, bool))
     if isinstance(right, dict):
         return isinstance(value, dict) and all(
             _fits(value[name], one) if (name := key.removesuffix("?")) in value else name != key
@@ -297,10 +301,6 @@ def _fits(value: Any, right: Any) -> bool:
         return isinstance(value, list) and all(_fits(one, right[0]) for one in value)
     if isinstance(right, tuple):
         return any(_fits(value, one) for one in right)
-    if right is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
-    if isinstance(right, type):
-        return isinstance(value, right) and not (right is int and isinstance(value, bool))
     return bool(value == right)
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from digits.data import SAMPLE_SUBMISSION, TEST, TRAIN, mark_sample, marked
+from digits.data import mark_sample, marked
 from digits.deform import Deformation, deform
 from digits.errors import DigitsError
 from digits.files import make_folder, write_whole
 from digits.submission import HEADER
+from digits.table import SAMPLE_SUBMISSION, TEST, TRAIN
 
 FONTS = (
     *(f"DejaVu{family}" for family in ("Sans", "Sans-Bold", "Sans-Oblique", "Sans-BoldOblique")),

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from digits.data import TEST
 from digits.errors import DigitsError
 from digits.kaggle.answers import Allowance, Submission
 from digits.kaggle.client import KaggleClient
 from digits.runs import Run, dev_score
 from digits.stats import Score
 from digits.submission import check_submission
+from digits.table import TEST
 
 # The public score is of all test images: recent ones, such as 0.99689, are whole numbers of 28,000 images, of no less.
 SCORED_IMAGES = TEST.rows

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from digits import outline, plots, runs
-from digits.data import TRAIN
 from digits.diagnosis import calibration, confusion, doubted, margins, mistakes
 from digits.errors import DigitsError
 from digits.heldout import HeldOut, held_out
@@ -17,6 +16,7 @@ from digits.nn import LAYERS, Array
 from digits.recipe import CLASSES, from_table
 from digits.runs import Run, dev_score, split_text
 from digits.stats import Score
+from digits.table import TRAIN
 
 T = TypeVar("T")
 
