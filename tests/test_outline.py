@@ -65,7 +65,7 @@ def test_tables_are_all_of_a_recipes_and_say_what_is_not_the_default() -> None:
     assert found["schedule"] == ["one-cycle", "warmup=0.2"]
     assert found["average"] == ["none"]
     assert found["predict"] == ["rotate=5.0", "shear=3.0", "scale=0.05", "shift=0.03", "views=5"]
-    assert found["ensemble"] == ["members=9", "others=deotte,cnn"]
+    assert found["ensemble"] == ["members=8", "others=deotte,tiny,cnn"]
 
 
 def test_an_epochs_time_is_that_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
