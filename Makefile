@@ -69,6 +69,7 @@ kernel: $(RUN_TIME) ## make a Kaggle notebook of RECIPE with SEED in build/kerne
 kernel-push: $(RUN_TIME) ## make it, push it to Kaggle, private, and wait for its end
 	@$(DIGITS) kernel push --recipe "$(RECIPE)" --seed $(SEED)
 
+# Where Python is told to keep nothing that it compiled, each of the hundreds of processes of the tests would compile all.
 test: $(DEV) $(if $(ON_KAGGLE),$(KAGGLE)) ## run the tests (ON_KAGGLE=1: also with Kaggle's versions, in build/kaggle)
 	@env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 

@@ -79,8 +79,18 @@ def test_the_network_needs_numpy_alone(module: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("errors", "files", "stats", "submission", "runs", "kaggle", "table", "split", "machine", "version"),
-        *("submit", "leaderboard"),
+        "errors",
+        "files",
+        "stats",
+        "submission",
+        "runs",
+        "kaggle",
+        "table",
+        "split",
+        "machine",
+        "version",
+        "submit",
+        "leaderboard",
     ],
 )
 def test_what_does_not_need_the_network_does_not_know_it(module: str) -> None:
