@@ -11,8 +11,8 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from digits.competition import TEST_COLUMNS, TRAIN_COLUMNS
 from digits.data import MARKER
-from digits.table import TEST_COLUMNS, TRAIN_COLUMNS
 
 Values = NDArray[np.uint8]
 

@@ -11,11 +11,11 @@ from ledgers import answers, finished_run
 
 from digits import leaderboard, runs
 from digits.advice import Best, advise, best_so_far, outlook
+from digits.entry import SCORED_IMAGES, SENDING
 from digits.leaderboard import Row
 from digits.runs import Run
 from digits.split import Split
 from digits.stats import Score, normal_below
-from digits.submit import SCORED_IMAGES, SENDING
 
 IMAGES = 1000
 TEST = 400

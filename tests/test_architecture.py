@@ -82,6 +82,8 @@ def test_the_network_needs_numpy_alone(module: str) -> None:
         "errors",
         "files",
         "stats",
+        "competition",
+        "entry",
         "submission",
         "runs",
         "kaggle",
@@ -141,7 +143,7 @@ def test_heavy_imports_wait_until_they_are_needed(module: str) -> None:
     assert not HEAVY & {top(name) for name in at_once(module)}
 
 
-@pytest.mark.parametrize("module", ["digits.nn", "digits.train", "digits.cli"])
+@pytest.mark.parametrize("module", ["digits.nn", "digits.train", "digits.cli", "digits.leaderboard"])
 def test_importing_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -151,5 +153,5 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
     if module == "digits.nn":
         assert "numpy" in loaded
         assert not {"typer", "rich", "threadpoolctl"} & loaded
-    if module == "digits.cli":
-        assert "numpy" not in loaded  # so that `digits --help` answers at once
+    if module in ("digits.cli", "digits.leaderboard"):
+        assert "numpy" not in loaded  # so that `digits --help` answers at once, and so does the list of the runs

@@ -22,10 +22,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tables import SKETCHES, STYLES, Sketch, Style, contents, csv, values, write_tables, zipped
 
-from digits import data, table
+from digits import competition, data
+from digits.competition import TEST_COLUMNS
 from digits.data import Data, load, mark_sample
 from digits.errors import DigitsError
-from digits.table import TEST_COLUMNS
 
 TRAIN = csv(values(20))
 TEST = csv(values(4, TEST_COLUMNS, seed=1), TEST_COLUMNS)
@@ -43,7 +43,7 @@ def official(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the small tables of this module be the competition's official ones."""
     for name, content, rows in (("TRAIN", TRAIN, 20), ("TEST", TEST, 4)):
         digest = hashlib.sha256(content).hexdigest()
-        monkeypatch.setattr(data, name, replace(getattr(table, name), rows=rows, sha256=digest))
+        monkeypatch.setattr(data, name, replace(getattr(competition, name), rows=rows, sha256=digest))
 
 
 @pytest.fixture
@@ -734,7 +734,7 @@ def test_what_was_written_is_loaded_with_and_without_the_cache(
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for one, sketch, style in ((table.TRAIN, train, train_style), (table.TEST, test, test_style)):
+        for one, sketch, style in ((competition.TRAIN, train, train_style), (competition.TEST, test, test_style)):
             ending = ".gz" if style.packed and named else ""  # a file's name need not say that it is packed
             content = style.write(sketch.values(one.columns), one.columns)
             (folder / f"{one.file}{ending}").write_bytes(content)

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from digits.competition import TEST_COLUMNS, TRAIN_COLUMNS
 from digits.data import MARKER, Data, load
 from digits.errors import DigitsError
 from digits.files import write_json
 from digits.sample import FONTS, GLYPH, draw_glyphs, drawn, write_sample
 from digits.submission import check_submission
-from digits.table import TEST_COLUMNS, TRAIN_COLUMNS
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,12 @@ from typer.testing import CliRunner, Result
 import digits.kaggle.client
 from digits import data, runs, submit
 from digits.cli import app
+from digits.competition import TEST, TRAIN
 from digits.data import Data
+from digits.entry import SENDING, gap
 from digits.errors import DigitsError
 from digits.runs import Run
 from digits.stats import Score
-from digits.table import TEST, TRAIN
 
 ROOT = Path(__file__).parent.parent
 QUICK = """
@@ -243,7 +244,7 @@ def test_an_attempt_that_was_cut_short_is_found_again(kaggle: KaggleStub, place:
     submit_quick("--dry-run")
     run = only_run()
     text = submit.message(run)
-    attempt = {"status": submit.SENDING, "message": text, "sha256": run.record["submission"]["sha256"], "date": "2026"}
+    attempt = {"status": SENDING, "message": text, "sha256": run.record["submission"]["sha256"], "date": "2026"}
     run.update(submissions=[attempt])
     ref = kaggle.add_submission(text)
     done = call("submit", run.id)
@@ -256,7 +257,7 @@ def test_an_attempt_that_was_cut_short_is_found_again(kaggle: KaggleStub, place:
 def test_an_attempt_that_never_arrived_is_made_again(kaggle: KaggleStub, place: Path) -> None:
     submit_quick("--dry-run")
     run = only_run()
-    attempt = {"status": submit.SENDING, "message": submit.message(run), "sha256": "0", "date": "2026"}
+    attempt = {"status": SENDING, "message": submit.message(run), "sha256": "0", "date": "2026"}
     run.update(submissions=[attempt])
     assert call("submit", run.id).exit_code == 0
     assert len(kaggle.submissions) == 1
@@ -302,13 +303,13 @@ def test_under_any_faults_one_submission_is_made(
                 break
         assert len(stub.submissions) == 1
         run = only_run()
-        assert len([entry for entry in run.record["submissions"] if entry["status"] != submit.SENDING]) == 1
+        assert len([entry for entry in run.record["submissions"] if entry["status"] != SENDING]) == 1
         assert not [path for path in here.rglob(".*") if path.is_file() and path.name != ".lock"]
 
 
 def test_the_gap_has_the_error_of_both_scores() -> None:
     # 0.99 of 4,200: sqrt(.99 * .01 / 4200) = 0.0015353; 0.98 of 28,000: sqrt(.98 * .02 / 28000) = 0.0008367
-    difference = submit.gap(0.98, Score(4158, 4200))
+    difference = gap(0.98, Score(4158, 4200))
     assert difference.value == pytest.approx(-0.01)
     assert difference.standard_error == pytest.approx((0.0015353**2 + 0.0008367**2) ** 0.5, rel=1e-3)
     assert str(difference) == "-1.00 ± 0.17 points"

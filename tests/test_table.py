@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tables import NEWLINES, SKETCHES, STYLES, Sketch, Style, csv, first_fault, values
 
 from digits import table
+from digits.competition import TEST_COLUMNS, TRAIN_COLUMNS
 from digits.errors import DigitsError
-from digits.table import TEST_COLUMNS, TRAIN_COLUMNS, parse_table, read_bytes
+from digits.table import parse_table, read_bytes
 
 TABLES = st.sampled_from([TRAIN_COLUMNS, TEST_COLUMNS])
 BLOCKS = st.sampled_from([1, 2, 3, 512])  # lines that are read at a time

@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.comparison import judged_alike, same_recipe
+from digits.entry import SCORED_IMAGES, SENDING
 from digits.leaderboard import Row
 from digits.runs import Run, dev_score
 from digits.stats import Score, normal_below
-from digits.submit import SCORED_IMAGES, SENDING
 
 SEEDS = 10  # of a recipe that are looked at beside a run
 CANDIDATES = 20  # the unsubmitted runs with the best dev scores, of which the best use of a submission is chosen

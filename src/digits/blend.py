@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits import runs
+from digits.competition import TEST, TRAIN
 from digits.data import Data
 from digits.errors import DigitsError
 from digits.experiment import check_same_data, conclude
@@ -19,7 +20,6 @@ from digits.nn import Array, CheckpointError, read_arrays
 from digits.predict import Averaged, Mix, log_ratios, sharpened
 from digits.runs import Run, dev_score, split_text
 from digits.split import Split
-from digits.table import TEST, TRAIN
 from digits.version import code_version
 
 PARTS = 10  # of the images, each judged with weights that were fitted on the others

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits import plots
+from digits.competition import TRAIN
 from digits.errors import DigitsError
 from digits.heldout import HeldOut, Rows, check_same_images, check_same_tables, held_out
 from digits.recipe import Recipe
@@ -24,7 +25,6 @@ from digits.stats import (
     paired_t,
     pairs_needed,
 )
-from digits.table import TRAIN
 
 DEFAULTS = Recipe("", ()).resolved()
 FEW = 1e-4  # a smaller p-value is not told apart

@@ -18,11 +18,12 @@ from typing import IO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from digits.competition import SAMPLE_SUBMISSION, TEST, TRAIN, Table
 from digits.errors import DigitsError
 from digits.files import make_folder, mendable, write_json, write_whole
 from digits.nn import CheckpointError, read_arrays, write_arrays
 from digits.submission import check_submission
-from digits.table import MEND, SAMPLE_SUBMISSION, TEST, TRAIN, Table, parse_table, read_bytes
+from digits.table import MEND, parse_table, read_bytes
 
 Kind = Literal["official", "sample", "own"]
 Say = Callable[[str], None]

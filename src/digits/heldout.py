@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from digits.competition import TRAIN
 from digits.errors import DigitsError
 from digits.nn import Array, CheckpointError, read_arrays
 from digits.runs import Run, dev_score, split_text
-from digits.table import TRAIN
 
 Rows = NDArray[np.intp]
 

@@ -7,12 +7,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from digits.entry import Gap, gap, record, table
 from digits.errors import DigitsError
 from digits.files import make_folder, write_json
 from digits.kaggle.answers import Submission
 from digits.runs import ID, Broken, Run, dev_score
 from digits.stats import Score
-from digits.submit import Gap, gap, record, table
 
 STRANGERS = "kaggle.json"  # under submissions/, those of Kaggle's list that belong to no run here
 

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -279,29 +279,42 @@ def read(folder: Path) -> Run:
         raise DigitsError(f"{path} lacks {', '.join(missing)}: mend it, or remove the run")
     if record["format"] != FORMAT or isinstance(record["format"], bool):
         raise DigitsError(f"{path} is of format {record['format']}, this version reads {FORMAT}: update digits")
-    wrong = [key for key, right in RIGHT.items() if key in record and not _fits(record[key], right)]
+    wrong = [key for key, fits in FITS.items() if key in record and not fits(record[key])]
     wrong = wrong or _out_of_range(record)
     if wrong:
         raise DigitsError(f"{path} has something else than a run's {', '.join(wrong)}: mend it, or remove the run")
     return Run(folder, record)
 
 
-def _fits(value: Any, right: Any) -> bool:
-    """The value is of the type, one of the values, a list of such, or a table with such under the keys given."""
+def _fits(right: Any) -> Callable[[Any], bool]:
+    """What tells if a value is of the type, one of the values, a list of such, or a table with such under the keys.
+
+    It is made once and asked of each run, of which there may be a thousand.
+    """
     if right is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
-    if isinstance(right, type):  # most are, and of a thousand runs all are asked
-        return isinstance(value, right) and not (right is int and isinstance(value, bool))
-    if isinstance(right, dict):
-        return isinstance(value, dict) and all(
-            _fits(value[name], one) if (name := key.removesuffix("?")) in value else name != key
-            for key, one in right.items()
-        )
+        return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    if right is int:
+        return lambda value: isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(right, type):
+        return lambda value: isinstance(value, right)
     if isinstance(right, list):
-        return isinstance(value, list) and all(_fits(one, right[0]) for one in value)
+        item = _fits(right[0])
+        return lambda value: isinstance(value, list) and all(map(item, value))
     if isinstance(right, tuple):
-        return any(_fits(value, one) for one in right)
-    return bool(value == right)
+        some = [_fits(one) for one in right]
+        return lambda value: any(one(value) for one in some)
+    if isinstance(right, dict):
+        needed = {key for key in right if not key.endswith("?")}
+        fits = [(key.removesuffix("?"), _fits(one)) for key, one in right.items()]
+        return lambda value: (
+            isinstance(value, dict)
+            and needed <= value.keys()
+            and all(one(value[key]) for key, one in fits if key in value)
+        )
+    return lambda value: bool(value == right)
+
+
+FITS = {key: _fits(right) for key, right in RIGHT.items()}
 
 
 def _out_of_range(record: dict[str, Any]) -> list[str]:

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from digits.competition import SAMPLE_SUBMISSION, TEST, TRAIN
 from digits.data import mark_sample, marked
 from digits.deform import Deformation, deform
 from digits.errors import DigitsError
 from digits.files import make_folder, write_whole
 from digits.submission import HEADER
-from digits.table import SAMPLE_SUBMISSION, TEST, TRAIN
 
 FONTS = (
     *(f"DejaVu{family}" for family in ("Sans", "Sans-Bold", "Sans-Oblique", "Sans-BoldOblique")),

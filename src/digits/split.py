@@ -5,14 +5,13 @@ the raw stream of PCG64, which NumPy promises never to change, so that a split i
 """
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from digits.errors import DigitsError
 
-Indices = NDArray[np.intp]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 DEV = 0.1  # of the labelled images, held out where nothing else is said
 
@@ -58,13 +57,15 @@ class Split:
         """What is held out the time `number`, from 0, that the members of an ensemble go round."""
         return replace(self, fold=number % self.folds) if self.folds and self.in_turn else self
 
-    def indices(self, labels: NDArray[np.integer[Any]]) -> tuple[Indices, Indices]:
+    def indices(self, labels: "NDArray[np.integer[Any]]") -> "tuple[NDArray[np.intp], NDArray[np.intp]]":
         """The rows to train on and the rows held out, each ascending, of labels (N,).
 
         The images are lined up by label, at random within a label, and dealt out evenly along that line: every part
         has its share of each label to within one image, and of all images likewise. Raises DigitsError where there
         are too few images to hold out one and keep one.
         """
+        import numpy as np  # not before: a list of runs, each with its split, needs none
+
         count = len(labels)
         shuffled = np.argsort(np.random.PCG64(self.seed).random_raw(count), kind="stable")
         line = shuffled[np.argsort(labels[shuffled], kind="stable")]

@@ -9,37 +9,18 @@ import itertools
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from digits.competition import TRAIN_COLUMNS
 from digits.errors import DigitsError
-
-PIXELS = tuple(f"pixel{i}" for i in range(784))
-TRAIN_COLUMNS = ("label", *PIXELS)
-TEST_COLUMNS = PIXELS
 
 BLOCK_LINES = 512
 GZIP_MAGIC = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"
 MEND = "get a fresh copy with `digits data --replace`"
-
-
-@dataclass(frozen=True)
-class Table:
-    """One of the two tables, as the competition has it."""
-
-    file: str
-    columns: tuple[str, ...]
-    rows: int
-    sha256: str
-
-
-TRAIN = Table("train.csv", TRAIN_COLUMNS, 42_000, "b35cc952c291f03d995f48721373e69454f689e299d724bd9a5927bdabddfeed")
-TEST = Table("test.csv", TEST_COLUMNS, 28_000, "3353d136e718a01b18f4e2097d2f0bbd2676e5887b75b9497e35d34e90820013")
-SAMPLE_SUBMISSION = "sample_submission.csv"
 
 
 def read_bytes(path: Path) -> bytes:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from digits import runs
+from digits.competition import TRAIN
 from digits.data import Data
 from digits.errors import DigitsError
 from digits.heldout import HeldOut, Rows, held_out
@@ -13,7 +14,6 @@ from digits.nn import Array
 from digits.recipe import Recipe
 from digits.runs import Run, split_of
 from digits.split import Split
-from digits.table import TRAIN
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 PACKAGE = Path(__file__).parent
 # What a run's weights and predictions depend on; the rest only reads, writes and shows.
 DECISIVE = (
-    *("nn/*.py", "augment.py", "deform.py", "mining.py", "predict.py", "recipe.py", "split.py", "table.py"),
-    "train.py",
+    *("nn/*.py", "augment.py", "competition.py", "deform.py", "mining.py", "predict.py", "recipe.py", "split.py"),
+    *("table.py", "train.py"),
 )
 
 

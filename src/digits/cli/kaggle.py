@@ -64,8 +64,8 @@ def submit(
     """
     from digits import runs
     from digits import submit as submitting
+    from digits.competition import TEST
     from digits.kaggle.client import KaggleClient
-    from digits.table import TEST
 
     console = console_for(as_json)
 

@@ -35,7 +35,15 @@ LONGEST_TITLE = 50  # characters
 
 # What is in which chapter of prose.CHAPTERS; the network's is all of digits.nn, and the rest is in the last one.
 CHAPTERS = {
-    "data": ("digits.errors", "digits.files", "digits.table", "digits.data", "digits.split", "digits.submission"),
+    "data": (
+        "digits.errors",
+        "digits.files",
+        "digits.competition",
+        "digits.table",
+        "digits.data",
+        "digits.split",
+        "digits.submission",
+    ),
     "training": ("digits.deform", "digits.augment", "digits.predict", "digits.recipe", "digits.stats", "digits.train"),
 }
 # Where the walk along the imports begins, so that what is read first comes first, after what it needs itself.

@@ -22,15 +22,15 @@ import numpy as np
 
 from digits import __version__, leaderboard
 from digits.comparison import compare_held_out
+from digits.competition import TRAIN
 from digits.data import Data
+from digits.entry import SCORED_IMAGES, gap
 from digits.files import make_folder, write_text
 from digits.heldout import HeldOut
 from digits.report.content import Account, pooled, score_table
 from digits.report.pictures import COLUMNS, Pictures
 from digits.runs import Broken, Run
 from digits.stats import Score, mcnemar, paired_difference
-from digits.submit import SCORED_IMAGES, gap
-from digits.table import TRAIN
 
 LARGEST = 5_000_000  # bytes of the file
 TOLD = 400  # runs that are shown in full, the best

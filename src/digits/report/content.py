@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from digits import outline, plots, runs
+from digits.competition import TRAIN
 from digits.diagnosis import calibration, confusion, doubted, margins, mistakes
 from digits.errors import DigitsError
 from digits.heldout import HeldOut, held_out
@@ -16,7 +17,6 @@ from digits.nn import LAYERS, Array
 from digits.recipe import CLASSES, from_table
 from digits.runs import Run, dev_score, split_text
 from digits.stats import Score
-from digits.table import TRAIN
 
 T = TypeVar("T")
 
