@@ -213,21 +213,21 @@ def test_a_failure_says_how_to_go_on(shop: Path) -> None:
 def test_ctrl_c_stops_all_processes_in_order_and_the_same_command_goes_on_bit_for_bit(
     tmp_path: Path, sample_folder: Path, unplotted: None
 ) -> None:
-    (tmp_path / "long.toml").write_text(LONG.replace("epochs = 120", "epochs = 60"))
+    (tmp_path / "long.toml").write_text(LONG.replace("epochs = 120", "epochs = 30"))
     (tmp_path / "data").symlink_to(sample_folder)
     command: Any = ["sweep", "long.toml", "--seeds", "2", "--workers", "2"]
     digits = Digits(tmp_path, plots=False)
     process = digits.start(*command, before="import os; os.setpgid(0, 0)")
     wait_until(lambda: logged(digits.submissions) >= 2, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     (work,) = sweeps.every(digits.submissions)
     assert (process.returncode, err) == (130, "")
     assert out.endswith(f"\nstopped; go on with: digits sweep --resume {work.id}\n")
     assert not [run for run in runs.every(digits.submissions) if run.status != "interrupted"]
     assert all(run.path("checkpoint.npz").exists() for run in runs.every(digits.submissions))
     again = digits.start(*command)
-    out, err = again.communicate(timeout=60)
+    out, err = again.communicate(timeout=120)
     assert (again.returncode, err) == (0, "")
     assert out.startswith(f"{work.id}: ")
     loaded = data.load(sample_folder)
