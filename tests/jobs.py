@@ -28,7 +28,7 @@ network = [
     { layer = "dense", units = 10 },
 ]
 [train]
-epochs = 120
+epochs = 60
 batch_size = 30
 """
 # For a process of its own: plots are files of a moment.

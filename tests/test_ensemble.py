@@ -351,7 +351,7 @@ def test_certain_zeros_are_no_trouble_to_logits() -> None:
 
 @pytest.fixture
 def digits(tmp_path: Path, sample_folder: Path) -> Digits:
-    (tmp_path / "many.toml").write_text(LONG.replace("epochs = 120", "epochs = 40") + "[ensemble]\nmembers = 3\n")
+    (tmp_path / "many.toml").write_text(LONG.replace("epochs = 60", "epochs = 20") + "[ensemble]\nmembers = 3\n")
     (tmp_path / "data").symlink_to(sample_folder)
     return Digits(tmp_path, plots=False)
 

@@ -29,7 +29,7 @@ runs.datetime = Noon
 def digits(tmp_path: Path, sample_folder: Path) -> Digits:
     """The command in a folder with a recipe that trains some seconds."""
     (tmp_path / "long.toml").write_text(LONG)
-    (tmp_path / "quick.toml").write_text(LONG.replace("epochs = 120", "epochs = 2"))
+    (tmp_path / "quick.toml").write_text(LONG.replace("epochs = 60", "epochs = 2"))
     (tmp_path / "data").symlink_to(sample_folder)
     return Digits(tmp_path, plots=False)
 
@@ -41,7 +41,7 @@ def uninterrupted(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     (folder / "long.toml").write_text(LONG)
     (folder / "data").symlink_to(sample_folder)
     digits = Digits(folder, plots=False)
-    status, _, err = digits("train", "long.toml")
+    status, _, err = digits("train", "long.toml", "--workers", 1)
     assert (status, err) == (0, "")
     return digits.run()
 
@@ -68,20 +68,20 @@ def test_a_signal_stops_a_training_after_a_step_and_resume_goes_on_bit_for_bit(
     run = digits.run()
     assert process.returncode == status
     assert err == ""
-    assert re.search(rf"stopped at step \d+ of 2160; go on with: digits train --resume {run.id}\n$", out)
+    assert re.search(rf"stopped at step \d+ of 1080; go on with: digits train --resume {run.id}\n$", out)
     assert run.status == "interrupted"
     assert not run.path("submission.csv").exists()
     code, out, err = digits("train", "--resume", run.id, "--workers", 1)
     assert (code, err) == (0, "")
-    assert re.search(r"going on from step [1-9]\d* of 2160\n", out)
+    assert re.search(r"going on from step [1-9]\d* of 1080\n", out)
     same(digits.run(), uninterrupted)
 
 
 def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     digits: Digits, uninterrupted: Run
 ) -> None:
-    process = digits.start("train", "long.toml", before=FREQUENT)
-    for lines in (2, 9, 40):
+    process = digits.start("train", "long.toml", "--workers", 1, before=FREQUENT)
+    for lines in (2, 9, 30):
         wait_until(lambda lines=lines: logged(digits.submissions) >= lines, process)
         process.kill()
         process.communicate(timeout=120)
@@ -89,7 +89,7 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
         run = digits.run()
         assert run.status == "interrupted"
         assert [line["epoch"] for line in run.log()] == list(range(1, len(run.log()) + 1))
-        process = digits.start("train", "--resume", run.id, before=FREQUENT)
+        process = digits.start("train", "--resume", run.id, "--workers", 1, before=FREQUENT)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
     assert "going on from step " in out
@@ -191,7 +191,7 @@ def test_a_training_that_diverges_ends_with_one_sentence(digits: Digits) -> None
     status, _, err = digits("train", "wild.toml")
     assert status == 1
     assert re.fullmatch(
-        r"digits: the loss is (nan|inf) at step \d+ of 2160 with a learning rate of 1e\+30: the training diverged; "
+        r"digits: the loss is (nan|inf) at step \d+ of 1080 with a learning rate of 1e\+30: the training diverged; "
         r"lower lr in \[optimizer\] \(try 1e\+29 with sgd\), or give \[schedule\] a longer warmup\n",
         err,
     )

@@ -21,7 +21,7 @@ from digits.errors import DigitsError
 from digits.split import Split
 from digits.sweep import grid, sweep, sweeps
 
-QUICK = LONG.replace("epochs = 120", "epochs = 4")
+QUICK = LONG.replace("epochs = 60", "epochs = 4")
 
 
 def call(*arguments: str | Path) -> Result:
@@ -213,7 +213,7 @@ def test_a_failure_says_how_to_go_on(shop: Path) -> None:
 def test_ctrl_c_stops_all_processes_in_order_and_the_same_command_goes_on_bit_for_bit(
     tmp_path: Path, sample_folder: Path, unplotted: None
 ) -> None:
-    (tmp_path / "long.toml").write_text(LONG.replace("epochs = 120", "epochs = 30"))
+    (tmp_path / "long.toml").write_text(LONG.replace("epochs = 60", "epochs = 30"))
     (tmp_path / "data").symlink_to(sample_folder)
     command: Any = ["sweep", "long.toml", "--seeds", "2", "--workers", "2"]
     digits = Digits(tmp_path, plots=False)
