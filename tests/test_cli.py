@@ -693,7 +693,7 @@ def test_a_path_is_printed_as_it_is(shop: Path) -> None:
 @pytest.mark.parametrize("environment", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"PYTHONUTF8": "1"}], ids=str)
 def test_a_stdout_of_any_encoding_will_do(worked: Path, environment: dict[str, str]) -> None:
     process = Digits(worked).start("show", environment=environment)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert "prediction: " in out
 
@@ -736,7 +736,7 @@ def test_a_demo_that_was_stopped_says_how_to_go_on_and_that_works(tmp_path: Path
     process = digits.start("demo", "long.toml")
     wait_until(lambda: logged(digits.submissions) >= 1, process)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     (way,) = re.findall(r"go on with: digits (.*)\n", out)
     status, _, err = digits(*shlex.split(way))

@@ -365,7 +365,7 @@ def test_a_signal_to_all_stops_every_member_after_a_step(digits: Digits, number:
 
     wait_until(lambda: sum(bool(member.log()) for member in at_work()) >= 2, process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (status, "")
     run = digits.run()
     assert f"of 3 members finished; go on with: digits train --resume {run.id}\n" in out

@@ -64,7 +64,7 @@ def test_a_signal_stops_a_training_after_a_step_and_resume_goes_on_bit_for_bit(
     process = digits.start("train", "long.toml", "--workers", 2)
     wait_until(lambda: logged(digits.submissions) >= 3, process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=60)
     run = digits.run()
     assert process.returncode == status
     assert err == ""
@@ -84,13 +84,13 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     for lines in (2, 9, 30):
         wait_until(lambda lines=lines: logged(digits.submissions) >= lines, process)
         process.kill()
-        process.communicate(timeout=120)
+        process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL
         run = digits.run()
         assert run.status == "interrupted"
         assert [line["epoch"] for line in run.log()] == list(range(1, len(run.log()) + 1))
         process = digits.start("train", "--resume", run.id, "--workers", 1, before=FREQUENT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert "going on from step " in out
     same(digits.run(), uninterrupted)
@@ -100,7 +100,7 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_begins_again(digits: D
     process = digits.start("train", "long.toml")
     wait_until(lambda: logged(digits.submissions) >= 1, process)
     process.kill()
-    process.communicate(timeout=120)
+    process.communicate(timeout=60)
     run = digits.run()
     assert not run.path("checkpoint.npz").exists()
     again = digits.start("train", "--resume", run.id)
@@ -110,7 +110,7 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_begins_again(digits: D
         if line.startswith("epoch 1/"):
             break
     again.send_signal(signal.SIGINT)
-    again.communicate(timeout=120)
+    again.communicate(timeout=60)
     assert again.returncode == 130
     assert [line["epoch"] for line in run.log()] == list(range(1, len(run.log()) + 1))
 
@@ -130,7 +130,7 @@ def test_a_second_resume_of_one_run_is_refused_in_a_sentence(digits: Digits) -> 
     status, out, err = digits("train", "--resume", run.id)
     assert first.poll() is None
     first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=120)
+    first.communicate(timeout=60)
     assert (status, out) == (1, "")
     assert err == f"digits: another process is at work on the run {run.id}: wait for it, or stop it\n"
 
@@ -138,7 +138,7 @@ def test_a_second_resume_of_one_run_is_refused_in_a_sentence(digits: Digits) -> 
 def test_two_trainings_begun_in_the_same_second_give_two_whole_runs(digits: Digits) -> None:
     both = [digits.start("train", "quick.toml", before=NOON) for _ in range(2)]
     for process in both:
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (0, "")
     found = runs.every(digits.submissions)
     assert {run.id for run in found} == {
@@ -171,7 +171,7 @@ def test_a_second_signal_ends_a_step_that_never_ends(digits: Digits, number: int
         while process.stdout.readline() != line:
             assert process.poll() is None
         process.send_signal(number)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == status
     assert "Traceback" not in err
 
@@ -180,7 +180,7 @@ def test_under_json_a_stopped_training_prints_nothing_on_stdout(digits: Digits) 
     process = digits.start("train", "long.toml", "--json")
     wait_until(lambda: logged(digits.submissions) >= 1, process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert "--resume" in err
 

@@ -220,14 +220,14 @@ def test_ctrl_c_stops_all_processes_in_order_and_the_same_command_goes_on_bit_fo
     process = digits.start(*command, before="import os; os.setpgid(0, 0)")
     wait_until(lambda: logged(digits.submissions) >= 2, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=60)
     (work,) = sweeps.every(digits.submissions)
     assert (process.returncode, err) == (130, "")
     assert out.endswith(f"\nstopped; go on with: digits sweep --resume {work.id}\n")
     assert not [run for run in runs.every(digits.submissions) if run.status != "interrupted"]
     assert all(run.path("checkpoint.npz").exists() for run in runs.every(digits.submissions))
     again = digits.start(*command)
-    out, err = again.communicate(timeout=120)
+    out, err = again.communicate(timeout=60)
     assert (again.returncode, err) == (0, "")
     assert out.startswith(f"{work.id}: ")
     loaded = data.load(sample_folder)

@@ -16,7 +16,7 @@ SENDING = "SENDING"  # an attempt whose answer is not known
 
 @dataclass(frozen=True)
 class Gap:
-    """The public score less the dev score, with the standard error of the difference."""
+    """The public score less the dev score, both fractions, with the standard error of the difference."""
 
     value: float
     standard_error: float
@@ -32,7 +32,10 @@ def gap(public_score: float, dev: Score) -> Gap:
 
 
 def record(run: Run, submission: Submission, **more: Any) -> None:
-    """Put what Kaggle says of a submission into the run, over what was known of it; on disk only if it is news."""
+    """Put what Kaggle says of a submission into the run, over what was known of it; on disk only if it is news.
+
+    Raises DigitsError if the run's record can't be read or written.
+    """
     with run.changing():
         entries = run.record["submissions"]
         known = next((entry for entry in entries if entry.get("ref") == submission.ref), None) or next(
