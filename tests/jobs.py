@@ -18,7 +18,7 @@ from digits.recipe import Recipe, from_table
 from digits.runs import Run
 from digits.split import Split
 
-# Some seconds' work is what a signal needs to arrive in time; dropout makes each step depend on its random numbers.
+# Dropout makes each step depend on its random numbers.
 LONG = """
 network = [
     { layer = "flatten" },
@@ -28,10 +28,26 @@ network = [
     { layer = "dense", units = 10 },
 ]
 [train]
-epochs = 60
+epochs = 10
 batch_size = 30
 """
-# For a process of its own: plots are files of a moment.
+# For a process of its own, one that is to be stopped: each step after the first epoch's waits, so that a signal comes
+# in time however busy the machine is, and what goes on without waiting is done in a moment.
+SLOWED = """
+import os
+if pause := os.environ.get("DIGITS_TEST_PAUSE"):
+    import time
+    from digits.experiment import Experiment
+    train = Experiment.train
+    def slowly(self, stop):
+        def waiting():
+            if self.training.step * self.recipe.train.epochs >= self.training.steps:
+                time.sleep(float(pause))
+            return stop()
+        return train(self, waiting)
+    Experiment.train = slowly
+"""
+# Plots are files of a moment.
 UNPLOTTED = """
 from digits import files, plots
 for name in ("learning_curves", "confusion_matrix", "mistakes"):
@@ -95,18 +111,26 @@ class Digits:
     def __init__(self, folder: Path, *, plots: bool = True) -> None:
         self.folder = folder
         self.submissions = folder / "submissions"
-        self._variables = {} if plots else {"PYTHONPATH": str(folder)}
-        if not plots:  # its workers too are processes of their own, and begin with it
-            (folder / "sitecustomize.py").write_text(UNPLOTTED)
+        # Its workers too are processes of their own, and begin with this.
+        (folder / "sitecustomize.py").write_text(SLOWED + ("" if plots else UNPLOTTED))
 
     def start(
-        self, *arguments: str | Path, before: str = "", environment: Mapping[str, str] = MappingProxyType({})
+        self,
+        *arguments: str | Path,
+        before: str = "",
+        pause: float = 0,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> "subprocess.Popen[str]":
-        """Start the command; `before` is Python to be run first, in the same process."""
+        """Start the command; `before` is Python to be run first, in the same process.
+
+        From its second epoch on a training waits for `pause` seconds before each step.
+        """
         command = [str(Path(sys.executable).parent / "digits")]
         if before:
             command = [sys.executable, "-c", f"{before}\nfrom digits.cli import main\nmain()"]
-        variables = {**os.environ, "COLUMNS": "80", **self._variables, **environment}
+        variables = {**os.environ, "COLUMNS": "80", "PYTHONPATH": str(self.folder), **environment}
+        if pause:
+            variables["DIGITS_TEST_PAUSE"] = str(pause)
         return subprocess.Popen([*command, *map(str, arguments)], cwd=self.folder, env=variables, **PIPED)
 
     def __call__(self, *arguments: str | Path, before: str = "") -> tuple[int, str, str]:

@@ -32,7 +32,7 @@ COMMANDS = ["data", "train", "submission", "sweep", "submit", "leaderboard", "pr
 COMMANDS += ["compare", "blend", "run", "report", "kernel"]
 BELOW = ["recipe list", "recipe show", "run show", "run diff", "run note", "run rm"]
 BELOW += [f"kernel {name}" for name in ("build", "push", "status", "logs", "pull", "fleet")]
-QUICK = LONG.replace("epochs = 60", "epochs = 3")
+QUICK = LONG.replace("epochs = 10", "epochs = 3")
 
 
 def call(*arguments: str | Path) -> Result:
@@ -730,10 +730,10 @@ def test_a_second_demo_draws_nothing(shop: Path, sample_folder: Path, monkeypatc
 
 
 def test_a_demo_that_was_stopped_says_how_to_go_on_and_that_works(tmp_path: Path, sample_folder: Path) -> None:
-    (tmp_path / "long.toml").write_text(LONG.replace("epochs = 60", "epochs = 30"))
+    (tmp_path / "long.toml").write_text(LONG)
     shutil.copytree(sample_folder, tmp_path / "data" / "sample")
     digits = Digits(tmp_path)
-    process = digits.start("demo", "long.toml")
+    process = digits.start("demo", "long.toml", pause=0.1)
     wait_until(lambda: logged(digits.submissions) >= 1, process)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)

@@ -351,14 +351,15 @@ def test_certain_zeros_are_no_trouble_to_logits() -> None:
 
 @pytest.fixture
 def digits(tmp_path: Path, sample_folder: Path) -> Digits:
-    (tmp_path / "many.toml").write_text(LONG.replace("epochs = 60", "epochs = 20") + "[ensemble]\nmembers = 3\n")
+    # Of an odd number two workers would train the first together, and none beside it.
+    (tmp_path / "many.toml").write_text(LONG + "[ensemble]\nmembers = 4\n")
     (tmp_path / "data").symlink_to(sample_folder)
     return Digits(tmp_path, plots=False)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_to_all_stops_every_member_after_a_step(digits: Digits, number: int, status: int) -> None:
-    process = digits.start("train", "many.toml", "--workers", 2)
+    process = digits.start("train", "many.toml", "--workers", 2, pause=0.1)
 
     def at_work() -> Iterator[Run]:
         return itertools.chain.from_iterable(map(runs.members, runs.every(digits.submissions)))
@@ -368,9 +369,9 @@ def test_a_signal_to_all_stops_every_member_after_a_step(digits: Digits, number:
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (status, "")
     run = digits.run()
-    assert f"of 3 members finished; go on with: digits train --resume {run.id}\n" in out
+    assert f"stopped with 0 of 4 members finished; go on with: digits train --resume {run.id}\n" in out
     assert run.status == "interrupted"
     code, out, err = digits("train", "--resume", run.id)
     assert (code, err) == (0, "")
-    assert "member 3/3  dev " in out
+    assert "member 4/4  dev " in out
     assert digits.run().record["status"] == "finished"

@@ -27,9 +27,9 @@ runs.datetime = Noon
 
 @pytest.fixture
 def digits(tmp_path: Path, sample_folder: Path) -> Digits:
-    """The command in a folder with a recipe that trains some seconds."""
+    """The command in a folder with two recipes."""
     (tmp_path / "long.toml").write_text(LONG)
-    (tmp_path / "quick.toml").write_text(LONG.replace("epochs = 60", "epochs = 2"))
+    (tmp_path / "quick.toml").write_text(LONG.replace("epochs = 10", "epochs = 2"))
     (tmp_path / "data").symlink_to(sample_folder)
     return Digits(tmp_path, plots=False)
 
@@ -61,27 +61,27 @@ def same(run: Run, other: Run) -> None:
 def test_a_signal_stops_a_training_after_a_step_and_resume_goes_on_bit_for_bit(
     digits: Digits, uninterrupted: Run, number: int, status: int
 ) -> None:
-    process = digits.start("train", "long.toml", "--workers", 2)
-    wait_until(lambda: logged(digits.submissions) >= 3, process)
+    process = digits.start("train", "long.toml", "--workers", 2, pause=0.1)
+    wait_until(lambda: logged(digits.submissions) >= 1, process)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     run = digits.run()
     assert process.returncode == status
     assert err == ""
-    assert re.search(rf"stopped at step \d+ of 1080; go on with: digits train --resume {run.id}\n$", out)
+    assert re.search(rf"stopped at step \d+ of 180; go on with: digits train --resume {run.id}\n$", out)
     assert run.status == "interrupted"
     assert not run.path("submission.csv").exists()
     code, out, err = digits("train", "--resume", run.id, "--workers", 1)
     assert (code, err) == (0, "")
-    assert re.search(r"going on from step [1-9]\d* of 1080\n", out)
+    assert re.search(r"going on from step [1-9]\d* of 180\n", out)
     same(digits.run(), uninterrupted)
 
 
 def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     digits: Digits, uninterrupted: Run
 ) -> None:
-    process = digits.start("train", "long.toml", "--workers", 1, before=FREQUENT)
-    for lines in (2, 9, 30):
+    process = digits.start("train", "long.toml", "--workers", 1, before=FREQUENT, pause=0.03)
+    for lines, pause in ((1, 0.03), (3, 0.03), (5, 0)):
         wait_until(lambda lines=lines: logged(digits.submissions) >= lines, process)
         process.kill()
         process.communicate(timeout=60)
@@ -89,7 +89,7 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
         run = digits.run()
         assert run.status == "interrupted"
         assert [line["epoch"] for line in run.log()] == list(range(1, len(run.log()) + 1))
-        process = digits.start("train", "--resume", run.id, "--workers", 1, before=FREQUENT)
+        process = digits.start("train", "--resume", run.id, "--workers", 1, before=FREQUENT, pause=pause)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert "going on from step " in out
@@ -97,13 +97,13 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
 
 
 def test_a_run_that_is_killed_before_its_first_checkpoint_begins_again(digits: Digits) -> None:
-    process = digits.start("train", "long.toml")
+    process = digits.start("train", "long.toml", pause=0.1)
     wait_until(lambda: logged(digits.submissions) >= 1, process)
     process.kill()
     process.communicate(timeout=60)
     run = digits.run()
     assert not run.path("checkpoint.npz").exists()
-    again = digits.start("train", "--resume", run.id)
+    again = digits.start("train", "--resume", run.id, pause=0.1)
     assert again.stdout is not None
     for line in again.stdout:
         assert "going on" not in line
@@ -123,7 +123,7 @@ def test_ctrl_c_before_the_training_has_begun_is_no_traceback(digits: Digits) ->
 
 
 def test_a_second_resume_of_one_run_is_refused_in_a_sentence(digits: Digits) -> None:
-    first = digits.start("train", "long.toml")
+    first = digits.start("train", "long.toml", pause=0.1)
     wait_until(lambda: logged(digits.submissions) >= 1, first)
     run = digits.run()
     assert run.status == "training"
@@ -177,7 +177,7 @@ def test_a_second_signal_ends_a_step_that_never_ends(digits: Digits, number: int
 
 
 def test_under_json_a_stopped_training_prints_nothing_on_stdout(digits: Digits) -> None:
-    process = digits.start("train", "long.toml", "--json")
+    process = digits.start("train", "long.toml", "--json", pause=0.1)
     wait_until(lambda: logged(digits.submissions) >= 1, process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
@@ -191,7 +191,7 @@ def test_a_training_that_diverges_ends_with_one_sentence(digits: Digits) -> None
     status, _, err = digits("train", "wild.toml")
     assert status == 1
     assert re.fullmatch(
-        r"digits: the loss is (nan|inf) at step \d+ of 1080 with a learning rate of 1e\+30: the training diverged; "
+        r"digits: the loss is (nan|inf) at step \d+ of 180 with a learning rate of 1e\+30: the training diverged; "
         r"lower lr in \[optimizer\] \(try 1e\+29 with sgd\), or give \[schedule\] a longer warmup\n",
         err,
     )

@@ -21,7 +21,7 @@ from digits.errors import DigitsError
 from digits.split import Split
 from digits.sweep import grid, sweep, sweeps
 
-QUICK = LONG.replace("epochs = 60", "epochs = 4")
+QUICK = LONG.replace("epochs = 10", "epochs = 4")
 
 
 def call(*arguments: str | Path) -> Result:
@@ -213,12 +213,12 @@ def test_a_failure_says_how_to_go_on(shop: Path) -> None:
 def test_ctrl_c_stops_all_processes_in_order_and_the_same_command_goes_on_bit_for_bit(
     tmp_path: Path, sample_folder: Path, unplotted: None
 ) -> None:
-    (tmp_path / "long.toml").write_text(LONG.replace("epochs = 60", "epochs = 30"))
+    (tmp_path / "long.toml").write_text(LONG)
     (tmp_path / "data").symlink_to(sample_folder)
     command: Any = ["sweep", "long.toml", "--seeds", "2", "--workers", "2"]
     digits = Digits(tmp_path, plots=False)
-    process = digits.start(*command, before="import os; os.setpgid(0, 0)")
-    wait_until(lambda: logged(digits.submissions) >= 2, process)
+    process = digits.start(*command, before="import os; os.setpgid(0, 0)", pause=0.1)
+    wait_until(lambda: logged(digits.submissions) >= 1, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
     out, err = process.communicate(timeout=60)
     (work,) = sweeps.every(digits.submissions)
