@@ -292,7 +292,7 @@ def main(
     data: Annotated[Path, typer.Option(help="The folder with train.csv, for the tutorial.")] = Path("data"),
     peers: Annotated[Path, typer.Option(help="The environment with PyTorch and scikit-learn.")] = Path("build/peers"),
     only: Annotated[str, typer.Option(help="Only the tasks whose name has this in it.")] = "",
-    repetitions: Annotated[int, typer.Option(min=1, help="How often each contender is timed, in turn.")] = 5,
+    repetitions: Annotated[int, typer.Option(min=1, help="How often each contender is timed, in turn.")] = 15,
     seconds: Annotated[float, typer.Option(min=0, help="How long each time.")] = 0.4,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the tutorial's network.")] = 500,
     quick: Annotated[bool, typer.Option("--quick", help="A look: once each, few steps, and nothing compiled.")] = False,

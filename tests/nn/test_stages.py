@@ -45,7 +45,7 @@ def one_by_one(network: Network) -> Network:
     for layer in twin.layers:
         layer.in_place = False
         if isinstance(layer, BatchNorm):
-            layer.within = False
+            layer.within = layer.folded = False
     return twin
 
 

@@ -25,7 +25,7 @@ class Geometry:
     out_width: int
     out_channels: int
 
-    @property
+    @functools.cached_property
     def padded(self) -> bool:
         """Zeros around the image are seen."""
         bottom, right = ((size - 1) * self.stride + self.kernel for size in (self.out_height, self.out_width))
@@ -48,19 +48,18 @@ class Geometry:
 
         return met(self.height, self.top, self.out_height), met(self.width, self.left, self.out_width)
 
-    def of_ones(self, weights: Array) -> Array:
+    def of_ones(self, weights: Array, out: Array | None = None) -> Array:
         """What weights (k, k, M) make of an image of ones in a single channel: (H', W', M)."""
         rows, columns = self._met
         across = rows @ weights.reshape(self.kernel, -1)
-        y: Array = columns @ across.reshape(self.out_height, *weights.shape[1:])
+        y: Array = np.matmul(columns, across.reshape(self.out_height, *weights.shape[1:]), out=out)
         return y
 
-    def of_ones_back(self, dy: Array) -> Array:
+    def of_ones_back(self, dy: Array, out: Array) -> None:
         """The transpose: (k, k, M) from (H', W', M)."""
         rows, columns = self._met
         across = columns.T @ dy
-        weights: Array = (rows.T @ across.reshape(self.out_height, -1)).reshape(self.kernel, *across.shape[1:])
-        return weights
+        np.matmul(rows.T, across.reshape(self.out_height, -1), out=out.reshape(self.kernel, -1))
 
 
 def runs(values: list[tuple[int, int]], start: int = 0, stop: int | None = None) -> list[tuple[int, int, int, int]]:

@@ -12,8 +12,9 @@ computed with the layers beside it in `stages`.
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ import numpy as np
 from digits.nn.correlation import ByRows, Correlation
 from digits.nn.geometry import Geometry
 from digits.nn.pixels import Pixels
-from digits.nn.plans import Calls, Plans
+from digits.nn.plans import Call, Calls, Plans
 from digits.nn.products import multiply
 from digits.nn.rows import channel_sums, largest, rectified, rectified_back, scaled, scaled_back, to_largest
 from digits.nn.scratch import Array, Scratch, Shape, Views, thread_scratch
@@ -325,7 +326,6 @@ class BatchNorm(Layer):
         positive(self, "momentum", "epsilon")
         if self.momentum > 1:
             raise ValueError(f"momentum must be at most 1, not {self.momentum}")
-        self.back: tuple[Array | None, ...] = ()
         self.gamma: Array
         self.beta: Array
         self.dgamma: Array
@@ -338,6 +338,7 @@ class BatchNorm(Layer):
     def build(self, shape: Shape) -> Shape:
         self.channels = shape[-1]
         self.within = False  # or the convolution before makes the sums of x, and its gradient
+        self.folded = False  # or the convolution behind is computed with the norm
         return shape
 
     def parameter_shapes(self) -> dict[str, Shape]:
@@ -357,16 +358,12 @@ class BatchNorm(Layer):
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         rows = self.laid_out(x)
         y = self.scratch("y", rows.shape, x.dtype)
-        self.plans(scaled, rows, *self.slopes(rows, rng), y)
+        self.plans(self._forward, rows, y, *self.sources(rows, rng))
         return self.handed_on(y, x.ndim)
 
     def backward(self, dy: Array) -> Array:
         drows = self.laid_out(dy, "dy")
-        sums = self.scratch("dy sums", self.sums.shape, dy.dtype)
-        self.plans(channel_sums, drows, self.x, sums)
-        self.slopes_back(*sums.sum(axis=0, dtype=np.float64))
-        if not self.within:
-            self.scale_back(drows)
+        self.plans(self._backward, self.x, drows, *self.targets())
         return self.handed_on(drows, dy.ndim)
 
     def observe(self, x: Array) -> Array:
@@ -375,40 +372,86 @@ class BatchNorm(Layer):
         self.sums = self.scratch("sums", (len(x), 2, self.channels), x.dtype)
         return self.sums
 
-    def slopes(self, x: Array, rng: np.random.Generator | None) -> tuple[Array, Array]:
-        """a and c of y = a x + c, (C,) each, for x as `laid_out` has it."""
+    def sources(self, x: Array, rng: np.random.Generator | None) -> tuple[Array | None, ...]:
+        """What `slopes` takes besides x, which is as `laid_out` has it; the sums in training alone."""
         if rng is None:
-            self.mu, variance = self.mean, self.variance
+            return None, self.mean, self.variance, self.gamma, self.beta
+        if not self.within:
+            self.observe(x)
+        return self.sums, self.batch_mean, self.batch_variance, self.gamma, self.beta
+
+    def slopes(
+        self, x: Array, sums: Array | None, mean: Array, variance: Array, gamma: Array, beta: Array
+    ) -> Generator[Call, None, tuple[Array, Array]]:
+        """a and c of y = a x + c, (C,) each. Where there are sums, the mean and the variance are made of them."""
+        a, c, sigma = (self.vector(key, x.dtype) for key in ("a", "c", "sigma"))
+        if sums is None:
+            yield np.add, variance, self.epsilon, sigma
         else:
             if not self.within:
-                self.plans(channel_sums, x, x, self.observe(x))
-            total, squares = self.sums.sum(axis=0, dtype=np.float64)
+                yield from channel_sums(x, x, sums)
             n = x.size // self.channels
-            mean = total / n
-            square = np.maximum(squares / n - mean * mean, 0)
-            self.batch_mean[...] = mean
-            self.batch_variance[...] = square * (n / max(n - 1, 1))  # of all images, as a sample tells it
-            self.mu, variance = mean.astype(x.dtype), square.astype(x.dtype)
-        self.sigma = np.sqrt(variance + self.epsilon)
-        a = np.divide(self.gamma, self.sigma, out=self._channels("a", x.dtype))
-        return a, np.subtract(self.beta, self.mu * a, out=self._channels("c", x.dtype))
+            moments = mu, square = self.scratch("moments", (2, self.channels), np.float64)
+            of_mu = self.vector("exact", np.float64)
+            yield np.add.reduce, sums, 0, np.float64, moments
+            yield np.divide, moments, n, moments
+            yield np.multiply, mu, mu, of_mu
+            yield np.subtract, square, of_mu, square  # Σ x² / n - μ²
+            yield partial(np.maximum, out=square), square, 0
+            yield np.copyto, mean, mu
+            yield np.multiply, square, n / max(n - 1, 1), variance  # of all images, as a sample tells it
+            yield np.copyto, sigma, square
+            yield np.add, sigma, self.epsilon, sigma
+        yield np.sqrt, sigma, sigma
+        yield np.divide, gamma, sigma, a  # a = γ / σ
+        yield np.multiply, mean, a, c
+        yield np.subtract, beta, c, c  # c = β - μ a
+        return a, c
 
-    def slopes_back(self, total: Array, products: Array) -> None:
-        """dγ, dβ and `back`, a, b and c of dx = a dy + b x + c, given Σ dy and Σ dy x, all (C,)."""
-        n = self.x.size // self.channels
-        self.dbeta[...] = total
-        self.dgamma[...] = (products - self.mu * total) / self.sigma
-        self.back = a, b, c = tuple([self._channels(f"{key} back", self.x.dtype) for key in "abc"])
-        np.divide(self.gamma, self.sigma, out=a)
-        np.divide(-a * self.dgamma / self.sigma, n, out=b)
-        np.subtract(-a * self.dbeta / n, b * self.mu, out=c)
+    def targets(self) -> tuple[Array, ...]:
+        """What `slopes_back` takes besides x and the sums."""
+        return self.batch_mean, self.dgamma, self.dbeta
 
-    def scale_back(self, dy: Array) -> None:
-        """dx in place of dy, as `laid_out` has it."""
-        self.plans(scaled_back, self.x, dy, *self.back)
+    def slopes_back(self, x: Array, sums: Array, mean: Array, dgamma: Array, dbeta: Array) -> Calls:
+        """Fill in dγ, dβ and `back`, given Σ dy and Σ dy x, (2, C) in float64, after a pass in training."""
+        n = x.size // self.channels
+        total, products = sums
+        exact = self.vector("exact", np.float64)
+        a, b, c, sigma, of_mean = (self.vector(key, x.dtype) for key in ("a", "b back", "c back", "sigma", "part"))
+        yield np.copyto, dbeta, total
+        yield np.multiply, mean, total, exact
+        yield np.subtract, products, exact, exact
+        yield np.divide, exact, sigma, dgamma  # dγ = (Σ dy x - μ Σ dy) / σ
+        yield np.multiply, a, dgamma, b
+        yield np.divide, b, sigma, b
+        yield np.divide, b, -n, b  # b = -a dγ / (σ n)
+        yield np.multiply, a, dbeta, c
+        yield np.divide, c, -n, c
+        yield np.multiply, b, mean, of_mean
+        yield np.subtract, c, of_mean, c  # c = -a dβ / n - b μ
 
-    def _channels(self, key: str, dtype: Any) -> Array:
+    def back(self, dtype: Any) -> tuple[Array | None, Array, Array]:
+        """a, b and c of dx = a dy + b x + c, (C,) each; no a where the convolution behind has seen to it."""
+        a = None if self.folded else self.vector("a", dtype)
+        return a, self.vector("b back", dtype), self.vector("c back", dtype)
+
+    def vector(self, key: str, dtype: Any) -> Array:
+        """An array (C,) of the layer's own."""
         return self.scratch(key, (self.channels,), dtype)
+
+    def _forward(self, x: Array, y: Array, *sources: Array) -> Calls:
+        a, c = yield from self.slopes(x, *sources)
+        yield from scaled(x, a, c, y)
+
+    def _backward(self, x: Array, dy: Array, *targets: Array) -> Calls:
+        """dx in place of dy, unless the convolution before makes it."""
+        by_row = self.scratch("dy sums", (len(x), 2, self.channels), x.dtype)
+        sums = self.scratch("dy sums", by_row.shape[1:], np.float64)
+        yield from channel_sums(dy, x, by_row)
+        yield np.add.reduce, by_row, 0, np.float64, sums
+        yield from self.slopes_back(x, sums, *targets)
+        if not self.within:
+            yield from scaled_back(x, dy, *self.back(x.dtype))
 
 
 @dataclass

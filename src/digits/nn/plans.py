@@ -29,7 +29,7 @@ class Plans:
 
     What is written may depend on where the arrays lie, on their shapes, strides and dtypes, but not on the numbers in
     them. Whatever other memory a call uses, the plan keeps: so it must be the same thread's every time, and what one
-    work leaves there for another must be among the arrays of both.
+    work leaves there for another must be among the arrays of both, or a layer's own and of one shape for good.
     """
 
     def __init__(self) -> None:

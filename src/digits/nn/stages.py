@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from digits.nn.correlation import ByRows
 from digits.nn.layers import BatchNorm, Conv2D, Layer, MaxPool2D, ReLU, Residual, reordered
 from digits.nn.plans import Calls
 from digits.nn.rows import added, channel_sums, rectified, rectified_back, scaled_back
-from digits.nn.scratch import Array, thread_scratch
+from digits.nn.scratch import Array, Shape, thread_scratch
 from digits.nn.tiles import add_sums
 
 
@@ -60,13 +61,13 @@ class ConvStage(Layer):
         W, dW, db = conv.W, conv.dW, conv.db if conv.bias else None
         if self.norm:
             W, dW = self.V, thread_scratch("dV", self.V.shape, self.V.dtype)
-            db = self.scratch("dB", conv.output_shape if self._untied else conv.output_shape[2:], dy.dtype)
+            db = self.scratch("dB", self._biases_shape, dy.dtype)
         db_before, db_behind = (None, db) if self._biased_behind(db) else (db, None)
-        slopes = self.behind.back if self.behind else (None, None, None)
+        slopes = self.behind.back(dy.dtype) if self.behind else (None, None, None)
         first = ByRows(self._rows_back, (db_behind, *slopes, drows, *self._kept), self._together)
         own = self.handed_on(conv.place_of(len(dy), dy.dtype) if self.pool else drows)
         dx = conv.correlated_back(own, W, dW, db_before, self.input_gradient, first)
-        if self.norm and db is not None:
+        if self.norm:
             self._normed_back(self.norm, dW, db, dx)
         return dx
 
@@ -125,40 +126,90 @@ class ConvStage(Layer):
 
     def _normed(self, x: Array, norm: BatchNorm, rng: np.random.Generator | None) -> tuple[Array, Array]:
         """V and B."""
-        conv, g = self.conv, self.conv.geometry
-        a, self.c = norm.slopes(self.laid_out(x), rng)
-        self.a = self.scratch("a", conv.W.shape[2:], x.dtype)
-        self.a[...] = a[:, np.newaxis]  # NumPy is quicker with a matrix at each of the kernel's places
-        self.V = np.multiply(conv.W, self.a, out=self.scratch.like("V", conv.W))
-        of_c = np.matmul(self.c, conv.W)
-        B = g.of_ones(of_c) if self._untied else of_c.sum(axis=(0, 1))
-        if conv.bias:
-            B += conv.b
-        biases = self.scratch("B", B.shape, x.dtype)
-        biases[...] = B
-        return self.V, biases
+        conv, rows = self.conv, self.laid_out(x)
+        self.V = self.scratch("V", conv.W.shape, x.dtype)
+        B = self.scratch("B", self._biases_shape, x.dtype)
+        b = conv.b if conv.bias else None
+        self.plans(self._folded, rows, conv.W, b, self.V, B, *norm.sources(rows, rng))
+        return self.V, B
 
-    def _normed_back(self, norm: BatchNorm, dV: Array, dB: Array, dx: Array) -> None:
-        """Fill in the gradients of the norm and the convolution, and make dx its input's; dV is used up."""
-        conv, g = self.conv, self.conv.geometry
+    def _normed_back(self, norm: BatchNorm, dV: Array, dB: Array | None, dx: Array) -> None:
+        """The gradients of the norm and the convolution; dx becomes the norm's."""
+        conv = self.conv
+        db = conv.db if conv.bias else None
+        drows = self.laid_out(dx, "dx") if self.input_gradient and not norm.within else None
+        self.plans(self._folded_back, norm.x, dV, dB, drows, conv.W, conv.dW, db, *norm.targets())
+
+    def _folded(self, x: Array, W: Array, b: Array | None, V: Array, B: Array, *sources: Array) -> Calls:
+        """Fill in V and B from the convolution's W and b."""
+        assert self.norm is not None
+        a, c = yield from self.norm.slopes(x, *sources)
+        yield np.copyto, self._slopes(x), a[:, np.newaxis]
+        yield np.multiply, W, self._slopes(x), V
+        of_c = self.scratch("of c", (*W.shape[:2], W.shape[3]), x.dtype)
+        yield np.matmul, c, W, of_c
+        if self._untied:
+            sums = self.scratch("sums of c", B.shape, np.float64)
+            yield self.conv.geometry.of_ones, of_c, sums
+        else:
+            sums = self.scratch("sums of c", B.shape, x.dtype)
+            yield np.add.reduce, of_c, (0, 1), None, sums
+        if b is None:
+            yield np.copyto, B, sums
+        else:
+            yield np.add, sums, b, B
+
+    def _folded_back(
+        self,
+        x: Array,
+        dV: Array,
+        dB: Array,
+        dx: Array | None,
+        W: Array,
+        dW: Array,
+        db: Array | None,
+        *targets: Array,
+    ) -> Calls:
+        """Fill in the norm's gradients, dW and db, and in place of dx, if it is there, the norm's; dV is used up."""
+        assert self.norm is not None
+        norm, g = self.norm, self.conv.geometry
         # S is the same at all places where the kernel never leaves the image.
-        S = g.of_ones_back(dB).astype(dB.dtype) if self._untied else dB[np.newaxis, np.newaxis]
-        total = np.matmul(conv.W, S[..., np.newaxis])[..., 0].sum(axis=(0, 1), dtype=np.float64)
-        products = np.vecdot(conv.W, dV).sum(axis=(0, 1), dtype=np.float64)
+        S = dB[np.newaxis, np.newaxis]
+        if self._untied:
+            S = self.scratch("S", (*W.shape[:2], W.shape[3]), dB.dtype)
+            yield g.of_ones_back, dB, S
+        sums = self.scratch("norm's sums", (2, W.shape[2]), np.float64)
+        of_S, of_V = (self.scratch(key, W.shape[:3], W.dtype) for key in ("of S", "of V"))
+        yield np.matmul, W, S[..., np.newaxis], of_S[..., np.newaxis]
+        yield np.add.reduce, of_S, (0, 1), np.float64, sums[0]
+        yield np.vecdot, W, dV, of_V
+        yield np.add.reduce, of_V, (0, 1), np.float64, sums[1]
         of_c = thread_scratch("of c", (*S.shape[:2], *dV.shape[2:]), dV.dtype)
-        np.einsum("c,abm->abcm", self.c, S, out=of_c)  # quicker than a product of broadcast arrays
-        np.add(np.multiply(dV, self.a, out=dV), of_c, out=conv.dW)
-        if conv.bias:
-            conv.db[...] = dB.sum(axis=(0, 1)) if self._untied and conv.bias is True else dB
-        norm.slopes_back(total, products)
-        norm.back = (None, *norm.back[1:])  # a is in V
-        if self.input_gradient and not norm.within:
-            norm.scale_back(self.laid_out(dx, "dx"))
+        product = partial(np.einsum, out=of_c)  # quicker than NumPy's of broadcast arrays
+        yield product, "c,abm->abcm", norm.vector("c", x.dtype), S
+        yield np.multiply, dV, self._slopes(x), dV
+        yield np.add, dV, of_c, dW  # dW = a dV + c S
+        if db is not None and db.ndim < dB.ndim:
+            yield np.add.reduce, dB, (0, 1), None, db
+        elif db is not None:
+            yield np.copyto, db, dB
+        yield from norm.slopes_back(x, sums, *targets)
+        if dx is not None:
+            yield from scaled_back(x, dx, *norm.back(x.dtype))
 
     @property
     def _untied(self) -> bool:
         """B is one a place, not one a channel."""
         return self.conv.geometry.padded or self.conv.bias == "untied"
+
+    def _slopes(self, x: Array) -> Array:
+        """a beside each other: NumPy is quicker with a matrix at each of the kernel's places than with a column."""
+        return self.scratch("a", self.conv.W.shape[2:], x.dtype)
+
+    @property
+    def _biases_shape(self) -> Shape:
+        """That of B."""
+        return self.conv.output_shape if self._untied else self.conv.output_shape[2:]
 
 
 def in_order(layers: Sequence[Layer]) -> list[Layer]:
@@ -169,7 +220,7 @@ def in_order(layers: Sequence[Layer]) -> list[Layer]:
             layer.order = in_order(layer.inner)
         match order[-1:], layer:
             case [BatchNorm() as norm], Conv2D():
-                order[-1] = ConvStage(norm, layer)
+                order[-1], norm.folded = ConvStage(norm, layer), True
             case _, Conv2D():
                 order.append(ConvStage(None, layer))
             case [ConvStage(pool=None, relu=None) as stage], MaxPool2D():
