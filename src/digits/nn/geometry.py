@@ -49,14 +49,14 @@ class Geometry:
         return met(self.height, self.top, self.out_height), met(self.width, self.left, self.out_width)
 
     def of_ones(self, weights: Array, out: Array | None = None) -> Array:
-        """What weights (k, k, M) make of an image of ones in a single channel: (H', W', M)."""
+        """What weights (k, k, M) make of an image of ones in a single channel, (H', W', M), in `out` if it is given."""
         rows, columns = self._met
         across = rows @ weights.reshape(self.kernel, -1)
         y: Array = np.matmul(columns, across.reshape(self.out_height, *weights.shape[1:]), out=out)
         return y
 
     def of_ones_back(self, dy: Array, out: Array) -> None:
-        """The transpose: (k, k, M) from (H', W', M)."""
+        """The transpose: fill in `out` (k, k, M) from dy (H', W', M)."""
         rows, columns = self._met
         across = columns.T @ dy
         np.matmul(rows.T, across.reshape(self.out_height, -1), out=out.reshape(self.kernel, -1))

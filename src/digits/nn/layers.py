@@ -373,7 +373,7 @@ class BatchNorm(Layer):
         return self.sums
 
     def sources(self, x: Array, rng: np.random.Generator | None) -> tuple[Array | None, ...]:
-        """What `slopes` takes besides x, which is as `laid_out` has it; the sums in training alone."""
+        """What `slopes` takes besides x as `laid_out` has it: the sums, in training alone, and four arrays (C,)."""
         if rng is None:
             return None, self.mean, self.variance, self.gamma, self.beta
         if not self.within:
@@ -383,8 +383,9 @@ class BatchNorm(Layer):
     def slopes(
         self, x: Array, sums: Array | None, mean: Array, variance: Array, gamma: Array, beta: Array
     ) -> Generator[Call, None, tuple[Array, Array]]:
-        """a and c of y = a x + c, (C,) each. Where there are sums, the mean and the variance are made of them."""
-        a, c, sigma = (self.vector(key, x.dtype) for key in ("a", "c", "sigma"))
+        """Fill in `forth`, and return it. Where there are sums, the mean and the variance are made of them."""
+        a, c = self.forth(x.dtype)
+        sigma = self._channels("sigma", x.dtype)
         if sums is None:
             yield np.add, variance, self.epsilon, sigma
         else:
@@ -392,7 +393,7 @@ class BatchNorm(Layer):
                 yield from channel_sums(x, x, sums)
             n = x.size // self.channels
             moments = mu, square = self.scratch("moments", (2, self.channels), np.float64)
-            of_mu = self.vector("exact", np.float64)
+            of_mu = self._channels("exact", np.float64)
             yield np.add.reduce, sums, 0, np.float64, moments
             yield np.divide, moments, n, moments
             yield np.multiply, mu, mu, of_mu
@@ -409,15 +410,16 @@ class BatchNorm(Layer):
         return a, c
 
     def targets(self) -> tuple[Array, ...]:
-        """What `slopes_back` takes besides x and the sums."""
+        """What `slopes_back` takes besides x and the sums, (C,) each."""
         return self.batch_mean, self.dgamma, self.dbeta
 
     def slopes_back(self, x: Array, sums: Array, mean: Array, dgamma: Array, dbeta: Array) -> Calls:
         """Fill in dγ, dβ and `back`, given Σ dy and Σ dy x, (2, C) in float64, after a pass in training."""
         n = x.size // self.channels
         total, products = sums
-        exact = self.vector("exact", np.float64)
-        a, b, c, sigma, of_mean = (self.vector(key, x.dtype) for key in ("a", "b back", "c back", "sigma", "part"))
+        (a, _), (_, b, c) = self.forth(x.dtype), self.back(x.dtype)
+        sigma, of_mean = self._channels("sigma", x.dtype), self._channels("part", x.dtype)
+        exact = self._channels("exact", np.float64)
         yield np.copyto, dbeta, total
         yield np.multiply, mean, total, exact
         yield np.subtract, products, exact, exact
@@ -430,14 +432,14 @@ class BatchNorm(Layer):
         yield np.multiply, b, mean, of_mean
         yield np.subtract, c, of_mean, c  # c = -a dβ / n - b μ
 
-    def back(self, dtype: Any) -> tuple[Array | None, Array, Array]:
-        """a, b and c of dx = a dy + b x + c, (C,) each; no a where the convolution behind has seen to it."""
-        a = None if self.folded else self.vector("a", dtype)
-        return a, self.vector("b back", dtype), self.vector("c back", dtype)
+    def forth(self, dtype: Any) -> tuple[Array, Array]:
+        """Where a and c of y = a x + c are, (C,) each."""
+        return self._channels("a", dtype), self._channels("c", dtype)
 
-    def vector(self, key: str, dtype: Any) -> Array:
-        """An array (C,) of the layer's own."""
-        return self.scratch(key, (self.channels,), dtype)
+    def back(self, dtype: Any) -> tuple[Array | None, Array, Array]:
+        """Where a, b and c of dx = a dy + b x + c are, (C,) each; no a where the convolution behind has seen to it."""
+        a = None if self.folded else self.forth(dtype)[0]
+        return a, self._channels("b back", dtype), self._channels("c back", dtype)
 
     def _forward(self, x: Array, y: Array, *sources: Array) -> Calls:
         a, c = yield from self.slopes(x, *sources)
@@ -452,6 +454,9 @@ class BatchNorm(Layer):
         yield from self.slopes_back(x, sums, *targets)
         if not self.within:
             yield from scaled_back(x, dy, *self.back(x.dtype))
+
+    def _channels(self, key: str, dtype: Any) -> Array:
+        return self.scratch(key, (self.channels,), dtype)
 
 
 @dataclass

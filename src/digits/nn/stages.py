@@ -67,7 +67,7 @@ class ConvStage(Layer):
         first = ByRows(self._rows_back, (db_behind, *slopes, drows, *self._kept), self._together)
         own = self.handed_on(conv.place_of(len(dy), dy.dtype) if self.pool else drows)
         dx = conv.correlated_back(own, W, dW, db_before, self.input_gradient, first)
-        if self.norm:
+        if self.norm and db is not None:
             self._normed_back(self.norm, dW, db, dx)
         return dx
 
@@ -133,20 +133,20 @@ class ConvStage(Layer):
         self.plans(self._folded, rows, conv.W, b, self.V, B, *norm.sources(rows, rng))
         return self.V, B
 
-    def _normed_back(self, norm: BatchNorm, dV: Array, dB: Array | None, dx: Array) -> None:
-        """The gradients of the norm and the convolution; dx becomes the norm's."""
+    def _normed_back(self, norm: BatchNorm, dV: Array, dB: Array, dx: Array) -> None:
+        """Fill in the gradients of the norm and the convolution, and make dx its input's; dV is used up."""
         conv = self.conv
         db = conv.db if conv.bias else None
         drows = self.laid_out(dx, "dx") if self.input_gradient and not norm.within else None
         self.plans(self._folded_back, norm.x, dV, dB, drows, conv.W, conv.dW, db, *norm.targets())
 
     def _folded(self, x: Array, W: Array, b: Array | None, V: Array, B: Array, *sources: Array) -> Calls:
-        """Fill in V and B from the convolution's W and b."""
+        """Fill in V and B from the convolution's W and b, and the norm's a and c."""
         assert self.norm is not None
         a, c = yield from self.norm.slopes(x, *sources)
-        yield np.copyto, self._slopes(x), a[:, np.newaxis]
-        yield np.multiply, W, self._slopes(x), V
-        of_c = self.scratch("of c", (*W.shape[:2], W.shape[3]), x.dtype)
+        yield np.copyto, self._a(x), a[:, np.newaxis]
+        yield np.multiply, W, self._a(x), V
+        of_c = self.scratch("W of c", (*W.shape[:2], W.shape[3]), x.dtype)
         yield np.matmul, c, W, of_c
         if self._untied:
             sums = self.scratch("sums of c", B.shape, np.float64)
@@ -170,9 +170,10 @@ class ConvStage(Layer):
         db: Array | None,
         *targets: Array,
     ) -> Calls:
-        """Fill in the norm's gradients, dW and db, and in place of dx, if it is there, the norm's; dV is used up."""
+        """The same; dx is there where it is to be made the norm's."""
         assert self.norm is not None
         norm, g = self.norm, self.conv.geometry
+        _, c = norm.forth(x.dtype)
         # S is the same at all places where the kernel never leaves the image.
         S = dB[np.newaxis, np.newaxis]
         if self._untied:
@@ -186,8 +187,8 @@ class ConvStage(Layer):
         yield np.add.reduce, of_V, (0, 1), np.float64, sums[1]
         of_c = thread_scratch("of c", (*S.shape[:2], *dV.shape[2:]), dV.dtype)
         product = partial(np.einsum, out=of_c)  # quicker than NumPy's of broadcast arrays
-        yield product, "c,abm->abcm", norm.vector("c", x.dtype), S
-        yield np.multiply, dV, self._slopes(x), dV
+        yield product, "c,abm->abcm", c, S
+        yield np.multiply, dV, self._a(x), dV
         yield np.add, dV, of_c, dW  # dW = a dV + c S
         if db is not None and db.ndim < dB.ndim:
             yield np.add.reduce, dB, (0, 1), None, db
@@ -202,8 +203,8 @@ class ConvStage(Layer):
         """B is one a place, not one a channel."""
         return self.conv.geometry.padded or self.conv.bias == "untied"
 
-    def _slopes(self, x: Array) -> Array:
-        """a beside each other: NumPy is quicker with a matrix at each of the kernel's places than with a column."""
+    def _a(self, x: Array) -> Array:
+        """Where a is as (C, M): NumPy is quicker with a matrix at each of the kernel's places than with a column."""
         return self.scratch("a", self.conv.W.shape[2:], x.dtype)
 
     @property
